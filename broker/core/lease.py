@@ -1,0 +1,459 @@
+"""The redeem protocol: how a rotating refresh token is spent so that it is neither lost nor spent twice.
+
+`step(state, event, now, times)` is the specification; the stores carry the same conditions as one-row conditional
+statements and one contract suite holds both to it. A step that returns None did not happen: somebody else moved the
+grant, and whoever tried must look again before doing anything.
+
+Three independent facts, so that a freeze during a redeem overwrites nothing:
+
+    phase   idle | prepared | sent | landed | unknown    the redeem
+    health  ok | quarantined                             the provider's verdict
+    hold    none | frozen | revoking | revoked           ours
+
+`attempt` fences owners, `generation` counts refresh tokens, `consent` counts logins; all three only grow. `epoch`
+counts changes of the authorization and belongs to the key of cached access tokens. Clocks only give liveness (a lease
+ends); safety rests on attempt, generation, consent and `first_sent_at`.
+
+A token is "new" when it belongs to this grant and consent, was never sent, never refused and is not the current one.
+
+    Step           Moves                                             Condition
+    ─────────────  ────────────────────────────────────────────────  ───────────────────────────────────────────────
+    Take           idle → prepared; attempt+1, owner, lease          hold=none, health=ok, nothing sent and in doubt,
+                                                                     not_before passed, a token is there; idle, or
+                                                                     prepared/landed whose lease is over
+    Extend         lease from now                                    attempt; prepared, sent or landed
+    Sent           prepared → sent; first_sent_at, replay_until,     attempt, generation, prepared, hold=none, lease
+                   sends+1; its commit is the licence to write       not over
+    Keep           the reply's refresh token is inserted             none: unconditional, in Land's transaction
+    Land           current=new, generation+1, doubt cleared, ok;     generation, consent, hold in {none, frozen},
+                   landed if attempt is mine, else idle, attempt+1   (attempt is mine or phase≠sent); never the lease
+    NotRotated     sent → landed, doubt cleared, same generation     attempt, sent
+    NotSent        back to idle, or to unknown while an earlier      attempt; prepared or sent
+                   send is in doubt; sends-1 if counted; not_before
+    NotConsumed    as NotSent, the send stays counted                attempt, sent
+    Refused        token refused; then the newest new token, else    attempt, generation, consent, sent
+                   the token in doubt (→ unknown), else quarantined
+    Unknown        sent → unknown                                    sent, and attempt is mine or the lease is over
+    Finish         landed → idle                                     attempt, landed
+    Consented      consent, generation, attempt, epoch +1; current,  hold=none
+                   idle, ok, doubt cleared
+
+Not in the table of the first draft and added here: NotSent from `prepared` (a connection refused before the licence
+to write was taken gives the lease back at once instead of making others wait for its end).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import assert_never
+
+
+class Phase(StrEnum):
+    """Where the redeem stands."""
+
+    IDLE = "idle"
+    PREPARED = "prepared"
+    SENT = "sent"
+    LANDED = "landed"
+    UNKNOWN = "unknown"
+
+
+class Health(StrEnum):
+    """The provider's verdict."""
+
+    OK = "ok"
+    QUARANTINED = "quarantined"
+
+
+class Hold(StrEnum):
+    """Our own will."""
+
+    NONE = "none"
+    FROZEN = "frozen"
+    REVOKING = "revoking"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class RedeemTimes:
+    """Every duration of the protocol, in milliseconds of the store's clock.
+
+    The composition root holds the one set of production values; no setting changes them. Tests divide them.
+    """
+
+    lease: int
+    extend_every: int
+    refresh_reply: int
+    client_credentials_reply: int
+    replay_margin: int
+    write_within: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptToken:
+    """A refresh token as the grant's history knows it: everything but its sealed value.
+
+    Attributes:
+        fingerprint: keyed fingerprint of the token, hexadecimal.
+        consent: the login it descends from.
+        attempt: the attempt that received it.
+        received_at, first_sent_at, refused_at: milliseconds of the store's clock.
+    """
+
+    fingerprint: str
+    consent: int
+    attempt: int
+    received_at: int
+    first_sent_at: int | None = None
+    refused_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GrantState:
+    """One grant's row and its refresh tokens; times in milliseconds of the store's clock."""
+
+    consent: int = 0
+    generation: int = 0
+    epoch: int = 1
+    current: str | None = None
+    phase: Phase = Phase.IDLE
+    health: Health = Health.OK
+    hold: Hold = Hold.NONE
+    attempt: int = 0
+    owner: str | None = None
+    lease_until: int = 0
+    first_sent_at: int | None = None
+    replay_until: int | None = None
+    sends: int = 0
+    probes: int = 0
+    not_before: int = 0
+    tokens: tuple[KeptToken, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Lease the grant for one redeem."""
+
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """Keep the lease while its owner lives."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Ask for the licence to write; `replay_for` is the provider's window less deadline and margin, if it has one."""
+
+    attempt: int
+    generation: int
+    replay_for: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Land:
+    """Keep a received refresh token and make it current."""
+
+    attempt: int
+    generation: int
+    consent: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotRotated:
+    """The reply was good and held no refresh token."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """No byte was written; `back_off` milliseconds before the next take."""
+
+    attempt: int
+    back_off: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotConsumed:
+    """The provider answered without reading the token; `back_off` milliseconds before the next take."""
+
+    attempt: int
+    back_off: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The provider answered `invalid_grant`."""
+
+    attempt: int
+    generation: int
+    consent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Nobody knows whether the token was consumed; without `attempt` it is said by anyone after the lease."""
+
+    attempt: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The access token is stored; the lease is free."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Consented:
+    """A login or an import brought a first refresh token."""
+
+    fingerprint: str
+
+
+Event = (
+    Take | Extend | Sent | Land | NotRotated | NotSent | NotConsumed | Refused | Unknown | Finish | Consented
+)
+
+
+def step(state: GrantState, event: Event, now: int, times: RedeemTimes) -> GrantState | None:  # noqa: PLR0911 - one return per step of the table
+    """Return the grant after `event`, or None when the step's condition does not hold.
+
+    Args:
+        state: the grant as its row says.
+        event: what somebody wants to happen.
+        now: milliseconds of the store's clock.
+        times: the protocol's durations.
+    """
+    match event:
+        case Take():
+            return _take(state, event, now, times)
+        case Extend():
+            return _extend(state, event, now, times)
+        case Sent():
+            return _sent(state, event, now, times)
+        case Land():
+            return _land(state, event, now)
+        case NotRotated():
+            return _not_rotated(state, event)
+        case NotSent():
+            return _not_sent(state, event, now)
+        case NotConsumed():
+            return _not_consumed(state, event, now)
+        case Refused():
+            return _refused(state, event, now)
+        case Unknown():
+            return _unknown(state, event, now)
+        case Finish():
+            return _finish(state, event)
+        case Consented():
+            return _consented(state, event, now)
+        case _:
+            assert_never(event)
+
+
+def is_new(state: GrantState, token: KeptToken) -> bool:
+    """Tell whether `token` is a successor never sent: to be adopted before anything is sent again."""
+    return (
+        token.consent == state.consent
+        and token.first_sent_at is None
+        and token.refused_at is None
+        and token.fingerprint != state.current
+    )
+
+
+def _lease_over(state: GrantState, now: int) -> bool:
+    return state.lease_until <= now
+
+
+def _keep(state: GrantState, fingerprint: str, consent: int, attempt: int, now: int) -> tuple[KeptToken, ...]:
+    if any(token.fingerprint == fingerprint for token in state.tokens):
+        return state.tokens
+    return (*state.tokens, KeptToken(fingerprint, consent, attempt, received_at=now))
+
+
+def _take(state: GrantState, event: Take, now: int, times: RedeemTimes) -> GrantState | None:
+    free = state.phase is Phase.IDLE or (
+        state.phase in {Phase.PREPARED, Phase.LANDED} and _lease_over(state, now)
+    )
+    if (
+        state.current is None
+        or state.hold is not Hold.NONE
+        or state.health is not Health.OK
+        or state.first_sent_at is not None
+        or state.not_before > now
+        or not free
+    ):
+        return None
+    return replace(
+        state,
+        phase=Phase.PREPARED,
+        attempt=state.attempt + 1,
+        owner=event.owner,
+        lease_until=now + times.lease,
+    )
+
+
+def _extend(state: GrantState, event: Extend, now: int, times: RedeemTimes) -> GrantState | None:
+    if state.attempt != event.attempt or state.phase not in {Phase.PREPARED, Phase.SENT, Phase.LANDED}:
+        return None
+    return replace(state, lease_until=now + times.lease)
+
+
+def _sent(state: GrantState, event: Sent, now: int, times: RedeemTimes) -> GrantState | None:
+    if (
+        state.attempt != event.attempt
+        or state.phase is not Phase.PREPARED
+        or state.generation != event.generation
+        or state.hold is not Hold.NONE
+        or _lease_over(state, now)
+    ):
+        return None
+    tokens = tuple(
+        replace(token, first_sent_at=now)
+        if token.fingerprint == state.current and token.first_sent_at is None
+        else token
+        for token in state.tokens
+    )
+    window_end = None if event.replay_for is None else now + event.replay_for
+    return replace(
+        state,
+        phase=Phase.SENT,
+        first_sent_at=now if state.first_sent_at is None else state.first_sent_at,
+        replay_until=window_end if state.replay_until is None else state.replay_until,
+        sends=state.sends + 1,
+        lease_until=now + times.lease,
+        tokens=tokens,
+    )
+
+
+def _land(state: GrantState, event: Land, now: int) -> GrantState:
+    """Keep unconditionally; move `current` only when the fences allow it."""
+    kept = replace(state, tokens=_keep(state, event.fingerprint, event.consent, event.attempt, now))
+    mine = state.attempt == event.attempt
+    if (
+        state.generation != event.generation
+        or state.consent != event.consent
+        or state.hold not in {Hold.NONE, Hold.FROZEN}
+        or not (mine or state.phase is not Phase.SENT)
+    ):
+        return kept
+    return replace(
+        kept,
+        current=event.fingerprint,
+        generation=state.generation + 1,
+        phase=Phase.LANDED if mine else Phase.IDLE,
+        attempt=state.attempt if mine else state.attempt + 1,
+        health=Health.OK,
+        first_sent_at=None,
+        replay_until=None,
+        sends=0,
+        probes=0,
+    )
+
+
+def _not_rotated(state: GrantState, event: NotRotated) -> GrantState | None:
+    if state.attempt != event.attempt or state.phase is not Phase.SENT:
+        return None
+    return replace(state, phase=Phase.LANDED, first_sent_at=None, replay_until=None, sends=0, probes=0)
+
+
+def _give_back(state: GrantState, sends: int, in_doubt: bool, not_before: int) -> GrantState:  # noqa: FBT001 - private
+    if in_doubt:
+        return replace(state, phase=Phase.UNKNOWN, sends=sends, not_before=not_before)
+    return replace(
+        state, phase=Phase.IDLE, sends=0, first_sent_at=None, replay_until=None, not_before=not_before
+    )
+
+
+def _not_sent(state: GrantState, event: NotSent, now: int) -> GrantState | None:
+    if state.attempt != event.attempt or state.phase not in {Phase.PREPARED, Phase.SENT}:
+        return None
+    sends = state.sends - 1 if state.phase is Phase.SENT else state.sends
+    return _give_back(state, sends, in_doubt=sends > 0, not_before=now + event.back_off)
+
+
+def _not_consumed(state: GrantState, event: NotConsumed, now: int) -> GrantState | None:
+    if state.attempt != event.attempt or state.phase is not Phase.SENT:
+        return None
+    return _give_back(state, state.sends, in_doubt=state.sends > 1, not_before=now + event.back_off)
+
+
+def _refused(state: GrantState, event: Refused, now: int) -> GrantState | None:
+    if (
+        state.attempt != event.attempt
+        or state.generation != event.generation
+        or state.consent != event.consent
+        or state.phase is not Phase.SENT
+    ):
+        return None
+    tokens = tuple(
+        replace(token, refused_at=now) if token.fingerprint == state.current else token for token in state.tokens
+    )
+    refused = replace(
+        state, tokens=tokens, phase=Phase.IDLE, first_sent_at=None, replay_until=None, sends=0, probes=0
+    )
+    others = [t for t in tokens if t.consent == state.consent and t.refused_at is None and t.fingerprint != state.current]
+    fresh = [token for token in others if token.first_sent_at is None]
+    if fresh:
+        newest = max(fresh, key=_age)
+        return replace(refused, current=newest.fingerprint, generation=state.generation + 1, attempt=state.attempt + 1)
+    if others:
+        doubtful = max(others, key=_age)
+        return replace(
+            refused,
+            current=doubtful.fingerprint,
+            generation=state.generation + 1,
+            phase=Phase.UNKNOWN,
+            first_sent_at=doubtful.first_sent_at,
+            sends=1,
+        )
+    return replace(refused, health=Health.QUARANTINED)
+
+
+def _age(token: KeptToken) -> tuple[int, int, str]:
+    return (token.received_at, token.attempt, token.fingerprint)
+
+
+def _unknown(state: GrantState, event: Unknown, now: int) -> GrantState | None:
+    if state.phase is not Phase.SENT:
+        return None
+    mine = event.attempt is not None and state.attempt == event.attempt
+    if not mine and not (event.attempt is None and _lease_over(state, now)):
+        return None
+    return replace(state, phase=Phase.UNKNOWN)
+
+
+def _finish(state: GrantState, event: Finish) -> GrantState | None:
+    if state.attempt != event.attempt or state.phase is not Phase.LANDED:
+        return None
+    return replace(state, phase=Phase.IDLE)
+
+
+def _consented(state: GrantState, event: Consented, now: int) -> GrantState | None:
+    if state.hold is not Hold.NONE:
+        return None
+    consent = state.consent + 1
+    attempt = state.attempt + 1
+    return replace(
+        state,
+        tokens=_keep(state, event.fingerprint, consent, attempt, now),
+        consent=consent,
+        generation=state.generation + 1,
+        epoch=state.epoch + 1,
+        attempt=attempt,
+        current=event.fingerprint,
+        phase=Phase.IDLE,
+        health=Health.OK,
+        first_sent_at=None,
+        replay_until=None,
+        sends=0,
+        probes=0,
+        not_before=0,
+    )

@@ -1,0 +1,289 @@
+"""The words of the model as frozen values.
+
+Scopes here are either *product scopes* (`read trade withdraw admin`) or *wire scopes* (the provider's own words); every
+name says which. Durations are seconds as float or int, instants are UTC datetimes, store times milliseconds of the
+store's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fractions import Fraction
+
+from broker.core.identity import Role
+from broker.core.lease import GrantState
+
+
+class Origin(StrEnum):
+    """Who owns an object's configuration: apply touches only `file`, edits by RPC only `rpc`."""
+
+    FILE = "file"
+    RPC = "rpc"
+
+
+class Kind(StrEnum):
+    """Kinds of configured objects, as the store and the messages name them."""
+
+    PROVIDER = "provider"
+    CLIENT = "client"
+    GRANT = "grant"
+    POLICY = "policy"
+    LIMIT = "limit"
+    ISSUER = "issuer"
+    ROLE = "role"
+
+
+class TokenEndpointAuth(StrEnum):
+    """How we authenticate at the token endpoint; pinned per provider, never probed (RFC 7591 §2 names, plus JSON)."""
+
+    CLIENT_SECRET_BASIC = "client_secret_basic"
+    CLIENT_SECRET_POST = "client_secret_post"
+    CLIENT_SECRET_JSON = "client_secret_json"
+    PRIVATE_KEY_JWT = "private_key_jwt"
+
+
+class NarrowingProfile(StrEnum):
+    """What a provider does with `scope` on a refresh (RFC 6749 §6).
+
+    additional: the access token is narrowed, the new refresh token keeps the whole grant (the RFC's behaviour, proved).
+    sticky: the narrowing sticks to the refresh token. ignored: `scope` changes nothing. unproved: nobody looked.
+    Only `additional` may be sent a `scope`.
+    """
+
+    ADDITIONAL = "additional"
+    STICKY = "sticky"
+    IGNORED = "ignored"
+    UNPROVED = "unproved"
+
+
+class AbsentScope(StrEnum):
+    """What a reply without any statement of scope means (RFC 6749 §5.1 lets it mean "as asked")."""
+
+    REFUSE = "refuse"
+    AS_ASKED = "as_asked"
+
+
+class GrantType(StrEnum):
+    """How tokens of a grant are got."""
+
+    CLIENT_CREDENTIALS = "client_credentials"
+    REFRESH_TOKEN = "refresh_token"
+
+
+class Narrowing(StrEnum):
+    """The label of a token: exact, narrowed (a proved proper subset of the grant's set), unverified, wider."""
+
+    EXACT = "exact"
+    NARROWED = "narrowed"
+    UNVERIFIED = "unverified"
+    WIDER = "wider"
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A configured authorization server and the API behind it.
+
+    Attributes:
+        id: random, never reused; a re-created name is a new id.
+        name: the operator's name for it.
+        origin: who owns this configuration.
+        preset: `aries` or `generic`.
+        issuer: the authorization server's issuer identifier; audience of client assertions.
+        token_url: the token endpoint.
+        authorize_url: the authorization endpoint, if people may log in.
+        token_endpoint_auth: how our client authenticates there.
+        scopes: product scope → wire scopes; an empty tuple means the product scope is not supported.
+        wire_scopes: further wire scopes a caller may name.
+        api_origins: origins (`https://host[:port]`) a token of this provider may be sent to.
+        narrowing: proved behaviour on refresh.
+        absent_scope: meaning of a reply without scope.
+        default_expires_in: seconds assumed when `expires_in` is absent.
+        replay_window: seconds in which the same refresh token may be sent again, if the provider has such a window.
+        insecure_loopback: plain http to loopback is allowed.
+        frozen: held by us (for example after discovery changed); every grant of it answers GRANT_HELD.
+    """
+
+    id: str
+    name: str
+    origin: Origin
+    preset: str
+    issuer: str
+    token_url: str
+    token_endpoint_auth: TokenEndpointAuth
+    scopes: Mapping[str, tuple[str, ...]]
+    authorize_url: str | None = None
+    wire_scopes: frozenset[str] = frozenset()
+    api_origins: tuple[str, ...] = ()
+    narrowing: NarrowingProfile = NarrowingProfile.UNPROVED
+    absent_scope: AbsentScope = AbsentScope.REFUSE
+    default_expires_in: int = 300
+    replay_window: int | None = None
+    insecure_loopback: bool = False
+    frozen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Our registration at a provider; its secrets are versions kept beside it, sealed."""
+
+    id: str
+    name: str
+    origin: Origin
+    provider: str
+    client_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What may be used at a provider.
+
+    Attributes:
+        scopes: the grant's own set, as configured: product or wire scopes.
+        subject: for whom, learnt at login or import; None while unknown and for client_credentials.
+        state: the redeem protocol's row.
+    """
+
+    id: str
+    name: str
+    origin: Origin
+    client: str
+    type: GrantType
+    scopes: frozenset[str]
+    subject: str | None = None
+    state: GrantState = field(default_factory=GrantState)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Callers × grants × scopes. Patterns are in the glob language of `core/globs.py`.
+
+    Attributes:
+        callers: patterns of printed caller ids; the kind is literal.
+        grants: patterns of grant names.
+        scopes: product or wire scopes allowed; a product scope allows the wire scopes it contains.
+        accept_excess: scopes a token may carry beyond those asked; never withdraw or admin.
+        authorize: these callers may start a login for the grants.
+        any_subject: a caller pattern may match every subject of an issuer.
+    """
+
+    id: str
+    name: str
+    origin: Origin
+    callers: tuple[str, ...]
+    grants: tuple[str, ...]
+    scopes: frozenset[str]
+    accept_excess: frozenset[str] = frozenset()
+    authorize: bool = False
+    any_subject: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """An average `rate` in events per second, of which `burst` may come at once."""
+
+    rate: Fraction
+    burst: int
+
+
+class LimitTarget(StrEnum):
+    """What a limit applies to."""
+
+    GET_TOKEN = "get_token"  # noqa: S105 - the RPC's name
+    PROVIDER = "provider"
+    ACQUIRE = "acquire"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A rule: one bucket per distinct value of `key` (caller, grant, client, provider)."""
+
+    id: str
+    name: str
+    origin: Origin
+    applies_to: LimitTarget
+    key: tuple[str, ...]
+    windows: tuple[Window, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """Who may vouch for callers with a JWT; `name` becomes the kind of their caller ids.
+
+    Exactly one of `jwks_uri` and `jwks_file` is set; `ca_file` and `token_file` are for fetching `jwks_uri` (Kubernetes).
+    """
+
+    id: str
+    name: str
+    origin: Origin
+    issuer: str
+    audience: str
+    jwks_uri: str | None = None
+    jwks_file: str | None = None
+    ca_file: str | None = None
+    token_file: str | None = None
+    algorithms: tuple[str, ...] = ("RS256", "ES256")
+    require: Mapping[str, str] = field(default_factory=dict)
+    extra_audiences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RoleBinding:
+    """Callers that hold a role; patterns as in policies, without `**` and bare `*`, none at all for admin."""
+
+    id: str
+    name: str
+    origin: Origin
+    role: Role
+    callers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key's public part; the caller it proves is `key:<name>`.
+
+    Attributes:
+        id: the middle of `abk_<id>_<43 characters>`.
+        name: the subject of the caller id.
+        mac: HMAC of the whole key under the MAC key `mac_key_id`.
+        bootstrap_until: UTC epoch seconds; set only on the first admin key, which dies then or once another admin is there.
+    """
+
+    id: str
+    name: str
+    mac: bytes
+    mac_key_id: str
+    disabled: bool = False
+    bootstrap_until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Everything configured but the grants, as of one `version`; grants are many and are read one by one."""
+
+    version: int = 0
+    revision: int = 0
+    providers: Mapping[str, Provider] = field(default_factory=dict)
+    clients: Mapping[str, Client] = field(default_factory=dict)
+    policies: tuple[Policy, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    issuers: tuple[Issuer, ...] = ()
+    roles: tuple[RoleBinding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class AccessTokenKey:
+    """What makes two access tokens interchangeable: nothing less than all of this.
+
+    Attributes:
+        wire_scopes: sorted, without duplicates.
+        resource: RFC 8707 resource asked for, or the empty string.
+    """
+
+    grant_id: str
+    epoch: int
+    client_id: str
+    wire_scopes: tuple[str, ...]
+    resource: str = ""

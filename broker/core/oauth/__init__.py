@@ -1,0 +1,1 @@
+"""OAuth messages built and parsed without I/O, one file per RFC."""

@@ -1,0 +1,399 @@
+"""The seam: what flows need and adapters implement, with what every implementer must guarantee.
+
+All methods that do I/O are coroutines, end within the deadline stated and raise only BrokerError subclasses named
+here, or the two send errors below; anything else is a bug of the adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from broker.core import lease
+from broker.core.audit import AuditEvent
+from broker.core.gcra import Charge, Decision
+from broker.core.models import AccessTokenKey, ApiKey, Catalog, Grant, Kind, Provider
+from broker.core.oauth.rfc6749 import HttpReply, HttpRequest
+from broker.core.sealing import Binding, Sealed
+from broker.core.secret import Secret
+
+
+class Clock(Protocol):
+    """Time as flows may know it."""
+
+    def now(self) -> float:
+        """UTC, seconds since the epoch; may step. For people and JWTs, never for safety."""
+
+    def boottime(self) -> float:
+        """Seconds of CLOCK_BOOTTIME: never steps, counts suspend. For lifetimes and deadlines."""
+
+
+# --- the store -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectChange:
+    """One write to a configured object, applied with others in one transaction.
+
+    Attributes:
+        value: the object to put (Provider, Client, Grant, Policy, Limit, Issuer or RoleBinding), or None to remove.
+            For a grant only its configuration is written: a new grant gets a fresh state, an old one keeps its own.
+        name: the object's name.
+    """
+
+    kind: Kind
+    name: str
+    value: object | None
+
+
+class CatalogStore(Protocol):
+    """Everything configured, and the version that says whether it moved."""
+
+    async def load_catalog(self) -> Catalog:
+        """Return all objects but grants, MACs verified, as of one version.
+
+        Raises:
+            StoreUnavailableError: when the database is away, or a MAC does not verify (cause `mac`): then nothing is
+                trusted and nothing is handed out.
+        """
+
+    async def read_version(self) -> int:
+        """Return `control.version`; cheap; StoreUnavailableError within one second."""
+
+    async def changed_grants(self, since: int) -> Sequence[str] | None:
+        """Return ids of grants changed after version `since`, or None when too many to tell: then drop all."""
+
+    async def write_objects(
+        self, changes: Sequence[ObjectChange], *, revision: int | None, event: AuditEvent
+    ) -> int:
+        """Apply all changes and raise the version, in one transaction; return the new version.
+
+        With `revision`, the stored revision must be smaller and is replaced. The event is stored in the same
+        transaction (outbox), so that no change goes unrecorded.
+
+        Raises:
+            RevisionStaleError: the stored revision is not smaller.
+            StoreUnavailableError: nothing was changed, or the outcome was read back as not changed.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRefreshToken:
+    """The current refresh token of a grant, sealed, and the facts it is bound to."""
+
+    fingerprint: str
+    consent: int
+    attempt: int
+    sealed: Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAccessToken:
+    """A cached access token as the store has it.
+
+    Attributes:
+        attempt: the attempt that got it.
+        granted: wire scopes the token really has, sorted.
+        verified: the provider stated the scopes (reply or claim).
+        life_ms: whole life as issued; remaining_ms: what is left by the database's clock, read in the same statement.
+        lifetime_assumed: `expires_in` was absent.
+    """
+
+    key: AccessTokenKey
+    attempt: int
+    sealed: Sealed
+    granted: tuple[str, ...]
+    verified: bool
+    life_ms: int
+    remaining_ms: int
+    lifetime_assumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One line of a grant's history. `cause` comes from a closed list, never from a peer."""
+
+    grant_id: str
+    attempt: int
+    owner: str
+    secret_version: int
+    outcome: str
+    cause: str = ""
+
+
+class GrantStore(Protocol):
+    """Grants, their redeem, their sealed tokens. Every step is one short transaction; none is held over a call."""
+
+    async def find_grant(self, name: str) -> Grant | None:
+        """Return the grant of this name with its state, or None."""
+
+    async def get_grant(self, grant_id: str) -> Grant | None:
+        """Return the grant of this id with its state (tokens included), or None."""
+
+    async def match_grants(self, patterns: Sequence[str], limit: int) -> Sequence[str]:
+        """Return names of at most `limit` grants, in any state but revoked, that match one of the glob patterns."""
+
+    async def list_grants(self, after: str, limit: int) -> Sequence[Grant]:
+        """Return grants in name order, from the first name greater than `after`."""
+
+    async def grant_counts(self) -> Mapping[str, int]:
+        """Return the number of grants by display state (`ok`, `quarantined`, `unknown`, `frozen`, `revoked`), from counters."""
+
+    async def apply(self, grant_id: str, event: lease.Event) -> lease.GrantState | None:
+        """Run one step of the redeem (any event but Land and Consented) in a transaction of its own.
+
+        Return the state after it (its `tokens` may be left empty), or None when the step did not happen. A commit whose
+        answer was lost is read back before this returns.
+        Sent is durable when this returns.
+        """
+
+    async def keep_and_land(
+        self, grant_id: str, land: lease.Land, sealed: Sealed, received: AuditEvent
+    ) -> lease.GrantState:
+        """Insert the received token unconditionally and run Land, in one durable transaction with its event.
+
+        Return the state afterwards; `current == land.fingerprint` tells whether it became the current one.
+        """
+
+    async def keep_and_consent(
+        self, grant_id: str, event: lease.Consented, expected_consent: int, sealed: Sealed, subject: str | None,
+        received: AuditEvent,
+    ) -> lease.GrantState | None:
+        """Insert a first refresh token (sealed for consent+1, attempt+1 as read) and run Consented; None if fenced off."""
+
+    async def current_refresh_token(self, grant_id: str) -> StoredRefreshToken | None:
+        """Return the sealed current refresh token, or None when the grant never had one."""
+
+    async def find_access_tokens(self, keys: Sequence[AccessTokenKey]) -> Mapping[AccessTokenKey, StoredAccessToken]:
+        """Return live cached tokens for the keys, all in one statement."""
+
+    async def finish(self, grant_id: str, attempt: int, token: StoredAccessToken | None) -> lease.GrantState | None:
+        """Store the access token (only over a lower attempt) and run Finish, in one durable transaction.
+
+        `token.remaining_ms` is what is left now. None for `token` only frees the lease.
+        """
+
+    async def take_access(self, key: AccessTokenKey, owner: str, max_live: int) -> int | None:
+        """Lease one client_credentials cache key; return the attempt, or None while another owner's lease lives.
+
+        Raises:
+            ScopeSetsError: `max_live` other keys of the grant are alive.
+        """
+
+    async def extend_access(self, key: AccessTokenKey, attempt: int) -> bool:
+        """Keep that lease; False when it is no longer ours."""
+
+    async def put_access(self, token: StoredAccessToken) -> bool:
+        """Store a client_credentials token over a lower-or-equal attempt and free the lease; False when fenced off."""
+
+    async def release_access(self, key: AccessTokenKey, attempt: int) -> None:
+        """Free the lease without a token."""
+
+    async def live_scope_sets(self, grant_id: str, now_key: AccessTokenKey) -> int:
+        """Return how many other keys of the grant hold an unexpired token or a live lease."""
+
+    async def record_attempt(self, record: AttemptRecord) -> None:
+        """Append to the grant's history."""
+
+    async def list_attempts(self, grant_id: str, limit: int) -> Sequence[AttemptRecord]:
+        """Return the newest attempts first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSecretVersion:
+    """One version of a client's secret; `sealed` only where the flow is going to use it."""
+
+    client_id: str
+    version: int
+    sealed: Sealed
+    token_origin: str
+
+
+class SecretStore(Protocol):
+    """Versioned client secrets, sealed. `client` is the client's row id, not its OAuth client_id."""
+
+    async def current_secret(self, client: str) -> ClientSecretVersion | None:
+        """Return the version in use, or None."""
+
+    async def add_first_secret(self, secret: ClientSecretVersion, event: AuditEvent) -> bool:
+        """Store version 1 with its event in one transaction; False when the client has a secret already."""
+
+
+class KeyStore(Protocol):
+    """API keys, by their public id."""
+
+    async def find_api_key(self, key_id: str) -> ApiKey | None:
+        """Return the key's public part, or None."""
+
+    async def list_api_keys(self) -> Sequence[ApiKey]:
+        """Return all keys in name order."""
+
+    async def add_api_key(self, key: ApiKey, event: AuditEvent) -> int:
+        """Store a new key and its event, raise the version; AlreadyExistsError when the name or id is taken."""
+
+    async def set_api_key(self, key: ApiKey, event: AuditEvent) -> int:
+        """Replace a key's mutable part (mac, disabled) and raise the version; NotFoundError."""
+
+
+# --- keys ------------------------------------------------------------------------------------------------------------
+
+
+class Cipher(Protocol):
+    """Sealing under data keys that a key-encryption key wraps."""
+
+    async def seal(self, secret: Secret, bound_to: Binding) -> Sealed:
+        """Seal under the primary data key."""
+
+    async def open(self, sealed: Sealed, bound_to: Binding) -> Secret:
+        """Open; an unknown key id is loaded from its row and tried once more.
+
+        Raises:
+            StoreUnavailableError: the key cannot be had now (cause `key`).
+            SealBrokenError: it does not open: another row, another endpoint, another key; never a grant state.
+        """
+
+    def fingerprint(self, secret: Secret) -> str:
+        """Return the keyed fingerprint (hexadecimal) of a token: names it, reveals nothing, stable for ever."""
+
+
+class KeyPurpose(StrEnum):
+    """What a data key is for."""
+
+    AEAD = "aead"
+    MAC = "mac"
+    FINGERPRINT = "fingerprint"
+
+
+class KeyState(StrEnum):
+    """Life of a data key: staged keys open but do not seal yet, the primary seals, disabled ones do nothing."""
+
+    STAGED = "staged"
+    PRIMARY = "primary"
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class DataKey:
+    """A data key's row: one one-key Tink keyset, wrapped once per key-encryption key.
+
+    Attributes:
+        id: also found in every ciphertext's prefix.
+        wraps: KEK URI → wrapped keyset.
+    """
+
+    id: str
+    purpose: KeyPurpose
+    state: KeyState
+    wraps: Mapping[str, bytes]
+
+
+class DataKeyStore(Protocol):
+    """Rows of data keys; holds nothing that opens without a KEK."""
+
+    async def load_data_keys(self) -> Sequence[DataKey]:
+        """Return all rows."""
+
+    async def add_first_data_keys(self, keys: Sequence[DataKey]) -> bool:
+        """Insert the first rows; False, and nothing written, when the table holds any row already."""
+
+
+class SealBrokenError(Exception):
+    """A ciphertext did not open under its binding."""
+
+
+class MacKeys(Protocol):
+    """Keyed MACs over rows and API keys."""
+
+    def mac(self, data: bytes) -> tuple[str, bytes]:
+        """Return (key id, tag) under the primary MAC key."""
+
+    def verify(self, key_id: str, data: bytes, tag: bytes) -> bool:
+        """Tell in constant time whether the tag is right under any enabled key of that id."""
+
+
+# --- the provider ----------------------------------------------------------------------------------------------------
+
+
+class NotSentError(Exception):
+    """No byte of the request was written; `cause` is one of: dns, connect, tls, egress, withheld, timeout."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+class ReplyLostError(Exception):
+    """Bytes were written and no usable reply came; `cause` is one of: timeout, reset, too_large, malformed."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+class TokenEndpoint(Protocol):
+    """One POST to a provider's token endpoint over a connection of its own."""
+
+    async def send(
+        self,
+        provider: Provider,
+        request: HttpRequest,
+        *,
+        before_write: Callable[[], Awaitable[None]],
+        reply_deadline: float,
+    ) -> HttpReply:
+        """Connect, await `before_write`, write, read the whole reply.
+
+        Guarantees: a new connection, TLS verified and done before `before_write` is awaited; not a byte of the request
+        is written before it returns, nothing is awaited between its return and the write, and when it raises nothing is
+        written and its exception comes out unchanged. No redirect is followed, nothing is sent twice. The reply is at
+        most 256 KiB. `reply_deadline` is in seconds from the write and ends the read whatever drips in.
+
+        Raises:
+            NotSentError: before the first byte.
+            ReplyLostError: after it.
+        """
+
+
+class Discovery(Protocol):
+    """Authorization server metadata (RFC 8414, OpenID Connect Discovery)."""
+
+    async def discover(self, issuer: str, *, insecure_loopback: bool) -> Mapping[str, object]:
+        """Return the metadata whose `issuer` equals the one asked for.
+
+        Raises:
+            ProviderUnavailableError: not reachable, or not metadata of this issuer (cause says which).
+        """
+
+
+# --- limits and audit ------------------------------------------------------------------------------------------------
+
+
+class Buckets(Protocol):
+    """Rate limit buckets; a batch of charges is spent all or nothing."""
+
+    async def spend(self, charges: Sequence[Charge]) -> Decision:
+        """Spend every charge, or none; bounded in time, never raises for a full or unknown bucket."""
+
+
+class AuditSink(Protocol):
+    """Where audit events become durable."""
+
+    async def record(self, event: AuditEvent) -> int:
+        """Return once the event is durable, with `control.version` as of that commit.
+
+        Raises:
+            AuditUnavailableError: within one second, naming the cause; the event may or may not be stored.
+        """
+
+    def offer(self, event: AuditEvent) -> bool:
+        """Queue an event nobody waits for; False when the queue's share for such events is full: count it then."""
+
+
+class AuditLog(Protocol):
+    """The audit events as operators read them."""
+
+    async def newest(self, limit: int) -> Sequence[AuditEvent]:
+        """Return at most `limit` durable events, newest first."""

@@ -1,0 +1,54 @@
+"""A stand-in for Aries: token endpoint and API, that can be told to misbehave.
+
+It exists so that the broker can be tried, tested and shown without Aries. It knows nothing of the
+broker, keeps all state in memory, answers on loopback only, and marks every reply `Aries-Sandbox: 1`.
+
+What it answers
+    `POST /v1/oauth2/token` (JSON and form; client_credentials, refresh_token, authorization_code),
+    `/health`, users, accounts, balances, positions, and orders: place, replace, cancel, preview, list.
+    Undocumented points are decided the way the RFCs say. There is no market: an accepted order rests as
+    `NEW` until it is replaced or cancelled.
+
+How it can misbehave (`Behaviour`, set at start or through the admin endpoint)
+    narrowing           what a narrower `scope` on a refresh does: `additional` (RFC 6749 §6), `sticky`, `ignored`
+    rotation            `rotate` (strict, reuse kills the family), `grace`, `none`
+    scope_reply         what is granted: `honest`, `ignore` (all the client has), `wider`, `narrower`
+    reply_scope         the reply's `scope` field: what was `granted`, what was `asked`, or `absent`
+    scope_claim         the access token's `scope` claim: `string`, `list` or `absent`
+    unregistered_scope  a scope the client is not registered for: `refuse` or `drop`
+    access_token_seconds, refresh_token_seconds, grace_seconds, wider_scopes
+    reply_overrides     any field of the token reply set to any value; null leaves it out (`expires_in: null`)
+    api_requests, api_window_seconds
+                        each client's allowance at the API; past it 429 with Retry-After
+
+How it can fail (`Failure`, scripted for the next N calls of the token endpoint or of the API)
+    Any status and headers, with a body that is flat, nested, rfc, empty, html, huge, echo, truncated, drip,
+    hang, cut or drop; before the request is looked at, or after it took effect (a spent refresh token
+    stays spent, and the answer is lost).
+
+The admin endpoint (`/sandbox/admin/…`, loopback and bearer token)
+    GET, PATCH behaviour; POST, DELETE failures; POST refresh-tokens, refresh-tokens/revoke,
+    refresh-tokens/inspect; POST codes; POST access-tokens/revoke; GET counters; POST reset.
+"""
+
+from __future__ import annotations
+
+from broker.sandbox.app import create_app
+from broker.sandbox.behaviour import Behaviour, Failure
+from broker.sandbox.config import AccountSeed, ClientSeed, PositionSeed, SandboxConfig, UserSeed, load_seed
+from broker.sandbox.server import RunningSandbox, run, serve
+
+__all__ = [
+    "AccountSeed",
+    "Behaviour",
+    "ClientSeed",
+    "Failure",
+    "PositionSeed",
+    "RunningSandbox",
+    "SandboxConfig",
+    "UserSeed",
+    "create_app",
+    "load_seed",
+    "run",
+    "serve",
+]

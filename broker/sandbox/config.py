@@ -1,0 +1,222 @@
+"""Settings of the sandbox, and the clients, users and accounts it starts with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from dataclasses import fields as dataclass_fields
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from broker.sandbox.behaviour import Behaviour, changed
+
+Seed = TypeVar("Seed")
+
+READ_SCOPES = frozenset(
+    {
+        "user:information",
+        "account:information",
+        "position:information",
+        "order:information",
+        "market:information",
+        "market:supplemental",
+        "calendar:information",
+        "options:information",
+        "analytics:information",
+        "watchlist:information",
+    },
+)
+# What Aries documents, and the two it does not: nothing of the API asks for them, but a server could grant them.
+WIRE_SCOPES = READ_SCOPES | {"user:management", "watchlist:management", "order:execution", "withdraw", "admin"}
+
+
+class AuthMethod(StrEnum):
+    """How a client proves itself at the token endpoint (RFC 7591 §2; `client_secret_json` is Aries' own)."""
+
+    BASIC = "client_secret_basic"
+    FORM = "client_secret_post"
+    JSON = "client_secret_json"
+    PRIVATE_KEY_JWT = "private_key_jwt"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class ClientSeed:
+    """A registered client; without `auth_method`, whatever it has a credential for is accepted.
+
+    `owner` is the id of the user a client_credentials token acts for. `jwks` (a JWK set) or `public_key`
+    (PEM) verifies its assertions.
+    """
+
+    client_id: str
+    client_secret: str | None = field(default=None, repr=False)
+    scopes: frozenset[str] = READ_SCOPES | {"order:execution"}
+    auth_method: AuthMethod | None = None
+    jwks: Mapping[str, Any] | None = None
+    public_key: str | None = None
+    owner: int = 1001
+
+
+@dataclass(frozen=True)
+class UserSeed:
+    """A person with an Aries login."""
+
+    id: int
+    email: str
+    country: str = "USA"
+
+
+@dataclass(frozen=True)
+class PositionSeed:
+    """Shares held; `price` is also what the symbol is worth."""
+
+    symbol: str
+    quantity: Decimal
+    average_price: Decimal
+    price: Decimal
+
+
+@dataclass(frozen=True)
+class AccountSeed:
+    """A trading account; its path id may be `trading_account_id` or `id`."""
+
+    trading_account_id: str
+    id: int
+    user_id: int
+    broker_account_id: str
+    account_type: str = "INDIVIDUAL"
+    account_class: str = "CASH"
+    is_sim: bool = True
+    status: str = "OPEN"
+    cash: Decimal = Decimal("25000.00")
+    positions: tuple[PositionSeed, ...] = ()
+
+
+DEFAULT_CLIENTS = (ClientSeed("desk-app", "desk-app-secret"),)
+DEFAULT_USERS = (UserSeed(1001, "ada@example.com"),)
+DEFAULT_ACCOUNTS = (
+    AccountSeed(
+        "TA-1001",
+        501,
+        1001,
+        "5AR00501",
+        positions=(
+            PositionSeed("AAPL", Decimal(40), Decimal("171.20"), Decimal("228.10")),
+            PositionSeed("MSFT", Decimal(15), Decimal("402.00"), Decimal("415.75")),
+        ),
+    ),
+    AccountSeed(
+        "TA-1002",
+        502,
+        1001,
+        "5AR00502",
+        account_class="MARGIN",
+        is_sim=False,
+        cash=Decimal("90000.00"),
+        positions=(PositionSeed("SPY", Decimal(100), Decimal("488.05"), Decimal("561.30")),),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class SandboxConfig:
+    """Everything the sandbox is started with.
+
+    `issuer` is what access tokens name and client assertions must be addressed to; empty: the URL served.
+    `admin_token` empty: one is made. `admin_token_file`: where `run` writes it instead of printing it.
+    `now` returns seconds since the epoch.
+    """
+
+    clients: tuple[ClientSeed, ...] = DEFAULT_CLIENTS
+    users: tuple[UserSeed, ...] = DEFAULT_USERS
+    accounts: tuple[AccountSeed, ...] = DEFAULT_ACCOUNTS
+    behaviour: Behaviour = Behaviour()
+    refresh_token_prefix: str = "art_"  # noqa: S105, no token
+    issuer: str = ""
+    admin_token: str = field(default="", repr=False)
+    admin_token_file: Path | None = None
+    now: Callable[[], float] = time.time
+
+
+def load_seed(path: Path) -> SandboxConfig:
+    """Read a seed file: YAML with `clients`, `users`, `accounts`, `behaviour`; what it leaves out is the default.
+
+    Raises:
+        ValueError: the file is no such YAML, or has an unknown or missing field.
+        OSError: the file cannot be read.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        message = f"{path}: not YAML"
+        raise ValueError(message) from error
+    sections = _mapping(document if document is not None else {}, "the file")
+    unknown = sorted(sections.keys() - {"clients", "users", "accounts", "behaviour"})
+    if unknown:
+        message = f"unknown section: {', '.join(unknown)}"
+        raise ValueError(message)
+    default = SandboxConfig()
+    return SandboxConfig(
+        clients=_seeds(sections, "clients", _client) or default.clients,
+        users=_seeds(sections, "users", lambda fields: _build(UserSeed, fields)) or default.users,
+        accounts=_seeds(sections, "accounts", _account) or default.accounts,
+        behaviour=changed(default.behaviour, _mapping(sections.get("behaviour") or {}, "behaviour")),
+    )
+
+
+def _seeds(
+    sections: Mapping[str, Any],
+    name: str,
+    build: Callable[[Mapping[str, Any]], Seed],
+) -> tuple[Seed, ...]:
+    entries = sections.get(name) or []
+    if not isinstance(entries, list):
+        message = f"{name}: a list"
+        raise ValueError(message)  # noqa: TRY004, one error for everything wrong in a seed
+    return tuple(build(_mapping(entry, name)) for entry in entries)
+
+
+def _client(fields: Mapping[str, Any]) -> ClientSeed:
+    converted = dict(fields)
+    if "scopes" in converted:
+        converted["scopes"] = frozenset(converted["scopes"])
+    if converted.get("auth_method") is not None:
+        converted["auth_method"] = AuthMethod(converted["auth_method"])
+    return _build(ClientSeed, converted)
+
+
+def _account(fields: Mapping[str, Any]) -> AccountSeed:
+    converted = dict(fields)
+    if "cash" in converted:
+        converted["cash"] = Decimal(str(converted["cash"]))
+    converted["positions"] = tuple(_position(_mapping(entry, "positions")) for entry in fields.get("positions", ()))
+    return _build(AccountSeed, converted)
+
+
+def _position(fields: Mapping[str, Any]) -> PositionSeed:
+    amounts = {name: Decimal(str(value)) for name, value in fields.items() if name != "symbol"}
+    return _build(PositionSeed, {**fields, **amounts})
+
+
+def _build(kind: type[Seed], fields: Mapping[str, Any]) -> Seed:
+    unknown = sorted(fields.keys() - {known.name for known in dataclass_fields(kind)})  # type: ignore[arg-type]
+    if unknown:
+        message = f"unknown field: {', '.join(unknown)}"
+        raise ValueError(message)
+    try:
+        return kind(**fields)
+    except TypeError as error:
+        message = f"a field is missing: {error}"
+        raise ValueError(message) from error
+
+
+def _mapping(value: object, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        message = f"{name}: a mapping"
+        raise ValueError(message)  # noqa: TRY004, one error for everything wrong in a seed
+    return value

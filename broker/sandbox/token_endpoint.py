@@ -1,0 +1,189 @@
+"""`POST /v1/oauth2/token`: JSON or form in, an access token or a flat error out."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from broker.sandbox.behaviour import Narrowing, UnregisteredScope
+from broker.sandbox.client_auth import authenticate
+from broker.sandbox.config import ClientSeed
+from broker.sandbox.errors import TokenError, flat
+from broker.sandbox.rotation import RULES, new_refresh_token
+from broker.sandbox.state import Family, RefreshToken, State, state_of
+from broker.sandbox.tokens import granted_scopes, new_access_token, token_reply
+
+Params = Mapping[str, str]
+_NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+
+
+async def token(request: Request) -> Response:
+    """Answer a token request, and count how it went."""
+    state = state_of(request)
+    state.counters.token_calls += 1
+    body_is_json = request.headers.get("content-type", "").split(";")[0].strip().lower() == "application/json"
+    grant_type, seen = "-", {}
+    try:
+        params = _params(await request.body(), body_is_json=body_is_json)
+        grant_type = params.get("grant_type", "-") if params.get("grant_type") in _GRANTS else "unsupported"
+        seen = {"grant_type": grant_type, "body": "json" if body_is_json else "form", "scope": params.get("scope")}
+        client, method = authenticate(
+            state,
+            params,
+            request.headers.get("authorization"),
+            body_is_json=body_is_json,
+        )
+        seen |= {"client_id": client.client_id, "auth_method": method.value}
+        if grant_type == "unsupported":
+            error = "unsupported_grant_type" if "grant_type" in params else "invalid_request"
+            raise TokenError(error, "no such grant_type", field="grant_type")
+        reply = _GRANTS[grant_type](state, client, params)
+    except TokenError as error:
+        _count(state, grant_type, error.error, seen)
+        return _refusal(error)
+    _count(state, grant_type, "issued", {**seen, "granted": reply.get("scope")})
+    return JSONResponse(reply, headers=_NO_STORE)
+
+
+def _client_credentials(state: State, client: ClientSeed, params: Params) -> dict[str, object]:
+    """RFC 6749 §4.4: the client acts for its owner; no refresh token."""
+    asked = _asked(state, client, params, client.scopes)
+    granted = granted_scopes(state, asked, client.client_id)
+    access_token = new_access_token(state, client.client_id, client.owner, granted)
+    return token_reply(state, access_token, asked=asked, granted=granted, refresh_token=None)
+
+
+def _refresh_token(state: State, client: ClientSeed, params: Params) -> dict[str, object]:
+    """RFC 6749 §6: a new access token, and what the rotation mode makes of the refresh token."""
+    rule = RULES[state.behaviour.rotation]
+    presented = _presented(state, client, params)
+    if not rule.redeemable(state, presented):
+        presented.family.revoked = True
+        raise _invalid_grant("the refresh token was used before")
+    if state.behaviour.narrowing is Narrowing.IGNORED:
+        asked = presented.scopes
+    else:
+        asked = _asked(state, client, params, presented.scopes)
+        if not asked <= presented.scopes:
+            error = "invalid_scope"
+            raise TokenError(error, "wider than the grant", field="scope")
+    kept = asked if state.behaviour.narrowing is Narrowing.STICKY else presented.scopes
+    successor = rule.advance(state, presented, kept)
+    return _reply_for(state, presented.family, asked, successor)
+
+
+def _authorization_code(state: State, client: ClientSeed, params: Params) -> dict[str, object]:
+    """RFC 6749 §4.1.3 and RFC 7636 §4.6: a code works once; a second use ends what the first gave."""
+    code = state.codes.get(_required(params, "code"))
+    if code is None or code.client_id != client.client_id or code.expires_at <= state.now():
+        raise _invalid_grant("unknown or expired code")
+    if code.family is not None:
+        code.family.revoked = True
+        raise _invalid_grant("the code was used before")
+    if code.redirect_uri != params.get("redirect_uri", ""):
+        raise _invalid_grant("redirect_uri differs")
+    _check_verifier(code.code_challenge, params.get("code_verifier"), client)
+    code.family = Family(client.client_id, code.user_id)
+    return _reply_for(state, code.family, code.scopes, new_refresh_token(state, code.family, code.scopes))
+
+
+_GRANTS: Mapping[str, Callable[[State, ClientSeed, Params], dict[str, object]]] = {
+    "client_credentials": _client_credentials,
+    "refresh_token": _refresh_token,
+    "authorization_code": _authorization_code,
+    "code": _authorization_code,
+}
+
+
+def _reply_for(
+    state: State,
+    family: Family,
+    asked: frozenset[str],
+    refresh_token: RefreshToken | None,
+) -> dict[str, object]:
+    granted = granted_scopes(state, asked, family.client_id)
+    access_token = new_access_token(state, family.client_id, family.user_id, granted)
+    return token_reply(state, access_token, asked=asked, granted=granted, refresh_token=refresh_token)
+
+
+def _presented(state: State, client: ClientSeed, params: Params) -> RefreshToken:
+    presented = state.refresh_tokens.get(_required(params, "refresh_token"))
+    if presented is None or presented.family.client_id != client.client_id:
+        raise _invalid_grant("unknown refresh token")
+    if presented.family.revoked or presented.expires_at <= state.now():
+        raise _invalid_grant("the refresh token is revoked or expired")
+    return presented
+
+
+def _asked(state: State, client: ClientSeed, params: Params, default: frozenset[str]) -> frozenset[str]:
+    """Return the scopes asked for; a parameter without a value is one left out (RFC 6749 §3.1, §3.3)."""
+    asked = frozenset(params.get("scope", "").split())
+    if not asked:
+        return default
+    registered = asked & client.scopes
+    if registered != asked and (state.behaviour.unregistered_scope is UnregisteredScope.REFUSE or not registered):
+        error = "invalid_scope"
+        raise TokenError(error, "not registered for this client", field="scope")
+    return registered
+
+
+def _check_verifier(code_challenge: str | None, code_verifier: str | None, client: ClientSeed) -> None:
+    if code_challenge is None:
+        if client.client_secret is None and client.jwks is None and client.public_key is None:
+            raise _invalid_grant("a public client needs PKCE")
+        return
+    digest = hashlib.sha256((code_verifier or "").encode()).digest()
+    if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != code_challenge:
+        raise _invalid_grant("code_verifier does not match")
+
+
+def _params(body: bytes, *, body_is_json: bool) -> Params:
+    error = "invalid_request"
+    try:
+        pairs = _json_pairs(body) if body_is_json else parse_qsl(body.decode("utf-8"), strict_parsing=bool(body))
+    except ValueError as cause:
+        raise TokenError(error, "the body cannot be read") from cause
+    params = dict(pairs)
+    if len(params) != len(pairs):
+        raise TokenError(error, "a parameter appears twice")
+    return params
+
+
+def _json_pairs(body: bytes) -> list[tuple[str, str]]:
+    document = json.loads(body, object_pairs_hook=list)
+    if not isinstance(document, list) or not all(
+        isinstance(pair, tuple) and isinstance(pair[1], str) for pair in document
+    ):
+        message = "an object of strings"
+        raise ValueError(message)
+    return document
+
+
+def _required(params: Params, name: str) -> str:
+    if name not in params:
+        error = "invalid_request"
+        raise TokenError(error, f"{name} is missing", field=name)
+    return params[name]
+
+
+def _invalid_grant(description: str) -> TokenError:
+    return TokenError("invalid_grant", description)
+
+
+def _refusal(error: TokenError) -> Response:
+    body = flat(error.error, error.error.upper(), error.description, error.field)
+    headers = dict(_NO_STORE)
+    if error.status == 401:  # noqa: PLR2004, an HTTP status
+        headers["WWW-Authenticate"] = 'Basic realm="aries-sandbox"'
+    return JSONResponse(body, status_code=error.status, headers=headers)
+
+
+def _count(state: State, grant_type: str, outcome: str, seen: Mapping[str, object]) -> None:
+    state.counters.token_outcomes[f"{grant_type}/{outcome}"] += 1
+    state.counters.last_token_call = {**seen, "outcome": outcome}
