@@ -26,8 +26,7 @@ def protected(scope: str, shape: Shape, handler: Handler) -> Callable[[Request],
             state.counters.last_api_scopes = sorted(access.scopes)
             _spend_allowance(state, access.client_id)
             if scope not in access.scopes:
-                code = "INSUFFICIENT_SCOPE"
-                raise ApiError(403, code, f"the access token lacks {scope}")  # noqa: TRY301, one place for errors
+                raise ApiError(403, "INSUFFICIENT_SCOPE", f"the access token lacks {scope}")  # noqa: TRY301, one place for errors
             response = await handler(request, state, access)
         except ApiError as error:
             response = error_response(error, shape)
@@ -54,8 +53,7 @@ def visible_account(state: State, access: AccessToken, account_id: str) -> Accou
     """
     account = state.account(access.user_id, account_id)
     if account is None:
-        code = "ACCOUNT_NOT_FOUND"
-        raise ApiError(404, code, "no such account")
+        raise ApiError(404, "ACCOUNT_NOT_FOUND", "no such account")
     return account
 
 
@@ -84,6 +82,5 @@ def _spend_allowance(state: State, client_id: str) -> None:
         times.popleft()
     if len(times) >= allowed:
         wait = times[0] + window - now if times else window
-        code = "RATE_LIMITED"
-        raise ApiError(429, code, "too many requests", headers={"Retry-After": str(max(1, math.ceil(wait)))})
+        raise ApiError(429, "RATE_LIMITED", "too many requests", headers={"Retry-After": str(max(1, math.ceil(wait)))})
     times.append(now)

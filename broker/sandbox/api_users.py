@@ -18,8 +18,7 @@ async def current_user(_request: Request, state: State, access: AccessToken) -> 
     """Return the person the token acts for; Aries gives no first or last name here."""
     user = state.users.get(access.user_id)
     if user is None:
-        code = "USER_NOT_FOUND"
-        raise ApiError(404, code, "no such user")
+        raise ApiError(404, "USER_NOT_FOUND", "no such user")
     return JSONResponse(
         {
             "id": user.id,

@@ -10,6 +10,8 @@ from typing import Any
 
 MAX_FAILURES = 10_000
 
+Parser = Callable[[Any], object]
+
 
 class Narrowing(StrEnum):
     """What a narrower `scope` on a refresh does to the refresh token."""
@@ -144,7 +146,7 @@ def parse_failure(fields: Mapping[str, object]) -> Failure:
     return Failure(**_parsed(fields, _FAILURE_PARSERS))
 
 
-def _parsed(fields: Mapping[str, object], parsers: Mapping[str, Callable[[object], object]]) -> dict[str, Any]:
+def _parsed(fields: Mapping[str, object], parsers: Mapping[str, Parser]) -> dict[str, Any]:
     unknown = sorted(fields.keys() - parsers.keys())
     if unknown:
         message = f"unknown: {', '.join(unknown)}; known: {', '.join(parsers)}"
@@ -159,7 +161,7 @@ def _parsed(fields: Mapping[str, object], parsers: Mapping[str, Callable[[object
     return parsed
 
 
-def _whole(least: int, most: int) -> Callable[[object], int]:
+def _whole(least: int, most: int) -> Parser:
     def parse(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             message = f"a whole number from {least} to {most}"
@@ -198,11 +200,11 @@ def _headers(value: object) -> Mapping[str, str]:
     return {name: str(text) for name, text in _mapping(value).items()}
 
 
-def _or_none(parse: Callable[[object], object]) -> Callable[[object], object]:
+def _or_none(parse: Parser) -> Parser:
     return lambda value: None if value is None else parse(value)
 
 
-_BEHAVIOUR_PARSERS: Mapping[str, Callable[[object], object]] = {
+_BEHAVIOUR_PARSERS: Mapping[str, Parser] = {
     "narrowing": Narrowing,
     "rotation": RotationMode,
     "grace_seconds": _seconds,
@@ -218,7 +220,7 @@ _BEHAVIOUR_PARSERS: Mapping[str, Callable[[object], object]] = {
     "api_window_seconds": _seconds,
 }
 
-_FAILURE_PARSERS: Mapping[str, Callable[[object], object]] = {
+_FAILURE_PARSERS: Mapping[str, Parser] = {
     "target": Target,
     "status": _whole(200, 599),
     "body": FailureBody,

@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 import jwt
 
 from broker.sandbox.config import AuthMethod, ClientSeed
-from broker.sandbox.errors import TokenError
+from broker.sandbox.errors import TokenError, invalid_request
 from broker.sandbox.state import State
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -58,8 +58,7 @@ def _method(params: Mapping[str, str], authorization: str | None, *, body_is_jso
     if "client_assertion" in params:
         used.append(AuthMethod.PRIVATE_KEY_JWT)
     if len(used) > 1:
-        error = "invalid_request"
-        raise TokenError(error, "more than one way of client authentication")
+        raise invalid_request("more than one way of client authentication")
     return used[0] if used else AuthMethod.NONE
 
 

@@ -135,7 +135,7 @@ class SandboxConfig:
     clients: tuple[ClientSeed, ...] = DEFAULT_CLIENTS
     users: tuple[UserSeed, ...] = DEFAULT_USERS
     accounts: tuple[AccountSeed, ...] = DEFAULT_ACCOUNTS
-    behaviour: Behaviour = Behaviour()
+    behaviour: Behaviour = field(default_factory=Behaviour)
     refresh_token_prefix: str = "art_"  # noqa: S105, no token
     issuer: str = ""
     admin_token: str = field(default="", repr=False)

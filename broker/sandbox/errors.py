@@ -56,13 +56,18 @@ class TokenError(Exception):
         self.field = field
 
 
+def invalid_request(description: str, field: str | None = None) -> TokenError:
+    """Return the error for a token request that is not well formed."""
+    return TokenError("invalid_request", description, field=field)
+
+
 def error_response(error: ApiError, shape: Shape) -> Response:
     """Return the reply for an API error in the route's shape."""
     if shape is Shape.FLAT:
         body = flat(error.message, error.code, error.message, error.field)
     else:
         details = {"field": error.field} if error.field else {}
-        body = nested(_TYPES.get(error.status, "INTERNAL"), error.code, error.message, details)
+        body = nested(error.status, error.code, error.message, details)
     return JSONResponse(body, status_code=error.status, headers=dict(error.headers))
 
 
@@ -72,11 +77,11 @@ def flat(error: str, code: str, description: str, field: str | None = None) -> d
     return {"error": error, "codes": [{**entry, "field": field} if field else entry]}
 
 
-def nested(kind: str, code: str, message: str, details: Mapping[str, object]) -> dict[str, object]:
-    """Return the nested body; `error` is an object."""
+def nested(status: int, code: str, message: str, details: Mapping[str, object]) -> dict[str, object]:
+    """Return the nested body; `error` is an object, its type follows from the status."""
     return {
         "error": {
-            "type": kind,
+            "type": _TYPES.get(status, "INTERNAL"),
             "code": code,
             "message": message,
             "details": dict(details),

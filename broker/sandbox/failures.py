@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from broker.sandbox.behaviour import Failure, FailureBody, Target, When
@@ -16,6 +17,7 @@ from broker.sandbox.state import State, state_of
 Endpoint = Callable[[Request], Awaitable[Response]]
 HUGE_BYTES = 10 * 1024 * 1024
 _CHUNK = b"x" * 65_536
+_HTML = b"<html><body><h1>Bad gateway</h1></body></html>"
 
 
 def failing(target: Target, endpoint: Endpoint) -> Endpoint:
@@ -42,46 +44,61 @@ def _count(state: State, target: Target) -> None:
         state.counters.api_calls["scripted"] += 1
 
 
+@dataclass(frozen=True)
+class _Occasion:
+    """One call that fails: what was received, and what would have been answered."""
+
+    failure: Failure
+    state: State
+    received: str
+    true_reply: Response
+
+
 async def _failed(failure: Failure, request: Request, answered: Response | None) -> Response:
     """Return the failure's reply; `answered` is the true one, where the call took effect."""
-    status, headers = failure.status, dict(failure.headers)
-    kind = failure.error.upper()
-    fallback = JSONResponse(flat(failure.error, kind, "scripted failure"), status_code=status, headers=headers)
-    true_reply = answered or fallback
-    match failure.body:
-        case FailureBody.FLAT:
-            return fallback
-        case FailureBody.NESTED:
-            return JSONResponse(nested("INTERNAL", kind, "scripted failure", {}), status_code=status, headers=headers)
-        case FailureBody.RFC:
-            rfc = {"error": failure.error, "error_description": "scripted failure"}
-            return JSONResponse(rfc, status_code=status, headers=headers)
-        case FailureBody.EMPTY:
-            return Response(status_code=status, headers=headers)
-        case FailureBody.HTML:
-            return HTMLResponse("<html><body><h1>Bad gateway</h1></body></html>", status_code=status, headers=headers)
-        case FailureBody.HUGE:
-            return StreamingResponse(_huge(), status_code=status, headers=headers, media_type="application/json")
-        case FailureBody.ECHO:
-            received = (await request.body()).decode("utf-8", "replace")
-            described = f"cannot process {received} {request.headers.get('authorization', '')}"
-            return JSONResponse(flat(failure.error, kind, described), status_code=status, headers=headers)
-        case FailureBody.TRUNCATED:
-            half = bytes(true_reply.body)[: len(true_reply.body) // 2]
-            return Response(half, status_code=status, headers=headers, media_type="application/json")
-        case FailureBody.DRIP:
-            return StreamingResponse(
-                _drip(bytes(true_reply.body), failure.drip_seconds, state_of(request)),
-                status_code=true_reply.status_code,
-                headers=headers,
-                media_type="application/json",
-            )
-        case FailureBody.HANG:
-            return _Hang(state_of(request))
-        case FailureBody.CUT:
-            return _Cut(bytes(true_reply.body), true_reply.status_code)
-        case FailureBody.DROP:
-            return _Drop()
+    body = (await request.body()).decode("utf-8", "replace")
+    received = f"{body} {request.headers.get('authorization', '')}"
+    scripted = _flat(failure, "scripted failure")
+    return _BODIES[failure.body](_Occasion(failure, state_of(request), received, answered or scripted))
+
+
+def _flat(failure: Failure, description: str) -> Response:
+    return _json(failure, flat(failure.error, failure.error.upper(), description))
+
+
+def _nested(failure: Failure) -> Response:
+    return _json(failure, nested(failure.status, failure.error.upper(), "scripted failure", {}))
+
+
+def _rfc(failure: Failure) -> Response:
+    return _json(failure, {"error": failure.error, "error_description": "scripted failure"})
+
+
+def _json(failure: Failure, body: Mapping[str, object]) -> Response:
+    return JSONResponse(body, status_code=failure.status, headers=dict(failure.headers))
+
+
+def _text(failure: Failure, body: bytes, media_type: str | None) -> Response:
+    return Response(body, status_code=failure.status, headers=dict(failure.headers), media_type=media_type)
+
+
+def _truncated(occasion: _Occasion) -> Response:
+    body = bytes(occasion.true_reply.body)
+    return _text(occasion.failure, body[: len(body) // 2], "application/json")
+
+
+def _oversized(failure: Failure) -> Response:
+    headers = dict(failure.headers)
+    return StreamingResponse(_huge(), status_code=failure.status, headers=headers, media_type="application/json")
+
+
+def _dripping(occasion: _Occasion) -> Response:
+    return StreamingResponse(
+        _drip(bytes(occasion.true_reply.body), occasion.failure.drip_seconds, occasion.state),
+        status_code=occasion.true_reply.status_code,
+        headers=dict(occasion.failure.headers),
+        media_type="application/json",
+    )
 
 
 async def _huge() -> AsyncIterator[bytes]:
@@ -146,3 +163,19 @@ def _abort(scope: Scope) -> None:
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+_BODIES: Mapping[FailureBody, Callable[[_Occasion], Response]] = {
+    FailureBody.FLAT: lambda occasion: _flat(occasion.failure, "scripted failure"),
+    FailureBody.NESTED: lambda occasion: _nested(occasion.failure),
+    FailureBody.RFC: lambda occasion: _rfc(occasion.failure),
+    FailureBody.EMPTY: lambda occasion: _text(occasion.failure, b"", None),
+    FailureBody.HTML: lambda occasion: _text(occasion.failure, _HTML, "text/html"),
+    FailureBody.HUGE: lambda occasion: _oversized(occasion.failure),
+    FailureBody.ECHO: lambda occasion: _flat(occasion.failure, f"cannot process {occasion.received}"),
+    FailureBody.TRUNCATED: _truncated,
+    FailureBody.DRIP: _dripping,
+    FailureBody.HANG: lambda occasion: _Hang(occasion.state),
+    FailureBody.CUT: lambda occasion: _Cut(bytes(occasion.true_reply.body), occasion.true_reply.status_code),
+    FailureBody.DROP: lambda _occasion: _Drop(),
+}

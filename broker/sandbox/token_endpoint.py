@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from broker.sandbox.behaviour import Narrowing, UnregisteredScope
 from broker.sandbox.client_auth import authenticate
 from broker.sandbox.config import ClientSeed
-from broker.sandbox.errors import TokenError, flat
+from broker.sandbox.errors import TokenError, flat, invalid_request
 from broker.sandbox.rotation import RULES, new_refresh_token
 from broker.sandbox.state import Family, RefreshToken, State, state_of
 from broker.sandbox.tokens import granted_scopes, new_access_token, token_reply
@@ -31,7 +31,8 @@ async def token(request: Request) -> Response:
     grant_type, seen = "-", {}
     try:
         params = _params(await request.body(), body_is_json=body_is_json)
-        grant_type = params.get("grant_type", "-") if params.get("grant_type") in _GRANTS else "unsupported"
+        # Only known names are counted, so that a caller cannot grow the counters.
+        grant_type = params["grant_type"] if params.get("grant_type") in _GRANTS else "-"
         seen = {"grant_type": grant_type, "body": "json" if body_is_json else "form", "scope": params.get("scope")}
         client, method = authenticate(
             state,
@@ -40,10 +41,7 @@ async def token(request: Request) -> Response:
             body_is_json=body_is_json,
         )
         seen |= {"client_id": client.client_id, "auth_method": method.value}
-        if grant_type == "unsupported":
-            error = "unsupported_grant_type" if "grant_type" in params else "invalid_request"
-            raise TokenError(error, "no such grant_type", field="grant_type")
-        reply = _GRANTS[grant_type](state, client, params)
+        reply = _GRANTS.get(grant_type, _unsupported)(state, client, params)
     except TokenError as error:
         _count(state, grant_type, error.error, seen)
         return _refusal(error)
@@ -71,8 +69,7 @@ def _refresh_token(state: State, client: ClientSeed, params: Params) -> dict[str
     else:
         asked = _asked(state, client, params, presented.scopes)
         if not asked <= presented.scopes:
-            error = "invalid_scope"
-            raise TokenError(error, "wider than the grant", field="scope")
+            raise _invalid_scope("wider than the grant")
     kept = asked if state.behaviour.narrowing is Narrowing.STICKY else presented.scopes
     successor = rule.advance(state, presented, kept)
     return _reply_for(state, presented.family, asked, successor)
@@ -91,6 +88,11 @@ def _authorization_code(state: State, client: ClientSeed, params: Params) -> dic
     _check_verifier(code.code_challenge, params.get("code_verifier"), client)
     code.family = Family(client.client_id, code.user_id)
     return _reply_for(state, code.family, code.scopes, new_refresh_token(state, code.family, code.scopes))
+
+
+def _unsupported(_state: State, _client: ClientSeed, params: Params) -> dict[str, object]:
+    _required(params, "grant_type")
+    raise _unsupported_grant_type()
 
 
 _GRANTS: Mapping[str, Callable[[State, ClientSeed, Params], dict[str, object]]] = {
@@ -128,8 +130,7 @@ def _asked(state: State, client: ClientSeed, params: Params, default: frozenset[
         return default
     registered = asked & client.scopes
     if registered != asked and (state.behaviour.unregistered_scope is UnregisteredScope.REFUSE or not registered):
-        error = "invalid_scope"
-        raise TokenError(error, "not registered for this client", field="scope")
+        raise _invalid_scope("not registered for this client")
     return registered
 
 
@@ -144,14 +145,13 @@ def _check_verifier(code_challenge: str | None, code_verifier: str | None, clien
 
 
 def _params(body: bytes, *, body_is_json: bool) -> Params:
-    error = "invalid_request"
     try:
         pairs = _json_pairs(body) if body_is_json else parse_qsl(body.decode("utf-8"), strict_parsing=bool(body))
     except ValueError as cause:
-        raise TokenError(error, "the body cannot be read") from cause
+        raise invalid_request("the body cannot be read") from cause
     params = dict(pairs)
     if len(params) != len(pairs):
-        raise TokenError(error, "a parameter appears twice")
+        raise invalid_request("a parameter appears twice")
     return params
 
 
@@ -167,13 +167,20 @@ def _json_pairs(body: bytes) -> list[tuple[str, str]]:
 
 def _required(params: Params, name: str) -> str:
     if name not in params:
-        error = "invalid_request"
-        raise TokenError(error, f"{name} is missing", field=name)
+        raise invalid_request(f"{name} is missing", name)
     return params[name]
 
 
 def _invalid_grant(description: str) -> TokenError:
     return TokenError("invalid_grant", description)
+
+
+def _invalid_scope(description: str) -> TokenError:
+    return TokenError("invalid_scope", description, field="scope")
+
+
+def _unsupported_grant_type() -> TokenError:
+    return TokenError("unsupported_grant_type", "no such grant_type", field="grant_type")
 
 
 def _refusal(error: TokenError) -> Response:
