@@ -158,10 +158,21 @@ class GrantStore(Protocol):
         """
 
     async def keep_and_consent(
-        self, grant_id: str, event: lease.Consented, expected_consent: int, sealed: Sealed, subject: str | None,
+        self,
+        grant_id: str,
+        event: lease.Consented,
+        expected_consent: int,
+        sealed: Sealed,
+        subject: str | None,
         received: AuditEvent,
+        *,
+        expected_attempt: int,
     ) -> lease.GrantState | None:
-        """Insert a first refresh token (sealed for consent+1, attempt+1 as read) and run Consented; None if fenced off."""
+        """Insert a first refresh token and run Consented, with its event and a new version, in one transaction.
+
+        The token is sealed for consent+1 and attempt+1 of the state read before, so both are fenced: None, and nothing
+        written, when either moved since or the grant is held. A `subject` of None leaves the grant's own.
+        """
 
     async def current_refresh_token(self, grant_id: str) -> StoredRefreshToken | None:
         """Return the sealed current refresh token, or None when the grant never had one."""
@@ -235,6 +246,24 @@ class KeyStore(Protocol):
 
     async def set_api_key(self, key: ApiKey, event: AuditEvent) -> int:
         """Replace a key's mutable part (mac, disabled) and raise the version; NotFoundError."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingEvent:
+    """An event stored with the change it tells of, not yet in the audit log; `id` is random."""
+
+    id: str
+    event: AuditEvent
+
+
+class Outbox(Protocol):
+    """Events stored in the transaction of their change, until the audit log has them."""
+
+    async def undelivered(self, limit: int) -> Sequence[PendingEvent]:
+        """Return at most `limit` events not marked delivered, in no promised order."""
+
+    async def mark_delivered(self, ids: Sequence[str]) -> None:
+        """Note that the audit log holds these events."""
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------
