@@ -247,7 +247,7 @@ class ApiKey:
     Attributes:
         id: the middle of `abk_<id>_<43 characters>`.
         name: the subject of the caller id.
-        mac: HMAC of the whole key under the MAC key `mac_key_id`.
+        mac: HMAC of `core/api_keys.maced_api_key` under the MAC key `mac_key_id`.
         bootstrap_until: UTC epoch seconds; set only on the first admin key, which dies then or once another admin is there.
     """
 
