@@ -174,7 +174,9 @@ def _seeds(
     name: str,
     build: Callable[[Mapping[str, Any]], Seed],
 ) -> tuple[Seed, ...]:
-    entries = sections.get(name) or []
+    entries = sections.get(name)
+    if entries is None:
+        return ()
     if not isinstance(entries, list):
         message = f"{name}: a list"
         raise ValueError(message)  # noqa: TRY004, one error for everything wrong in a seed

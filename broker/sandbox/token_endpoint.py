@@ -129,7 +129,7 @@ def _asked(state: State, client: ClientSeed, params: Params, default: frozenset[
     if not asked:
         return default
     registered = asked & client.scopes
-    if registered != asked and (state.behaviour.unregistered_scope is UnregisteredScope.REFUSE or not registered):
+    if registered != asked and state.behaviour.unregistered_scope is UnregisteredScope.REFUSE:
         raise _invalid_scope("not registered for this client")
     return registered
 
