@@ -14,7 +14,7 @@ from typing import Protocol
 from broker.core import lease
 from broker.core.audit import AuditEvent
 from broker.core.gcra import Charge, Decision
-from broker.core.models import AccessTokenKey, ApiKey, Catalog, Grant, Kind, Provider
+from broker.core.models import AccessTokenKey, ApiKey, Catalog, Client, Grant, Kind, Provider
 from broker.core.oauth.rfc6749 import HttpReply, HttpRequest
 from broker.core.sealing import Binding, Sealed
 from broker.core.secret import Secret
@@ -386,6 +386,17 @@ class TokenEndpoint(Protocol):
         """
 
 
+class AssertionSigner(Protocol):
+    """Signs client assertions for private_key_jwt (RFC 7523 §2.2, §3)."""
+
+    def sign(self, provider: Provider, client: Client, private_key: Secret) -> str:
+        """Return an assertion for one request: audience the provider's issuer, one-time `jti`, at most 60 s of life.
+
+        Raises:
+            ProviderRefusedClientError: the stored key is no private key that can be used (cause `private_key`).
+        """
+
+
 class Discovery(Protocol):
     """Authorization server metadata (RFC 8414, OpenID Connect Discovery)."""
 
@@ -426,3 +437,71 @@ class AuditLog(Protocol):
 
     async def newest(self, limit: int) -> Sequence[AuditEvent]:
         """Return at most `limit` durable events, newest first."""
+
+
+# --- the edge --------------------------------------------------------------------------------------------------------
+
+
+class Telemetry(Protocol):
+    """What is counted and timed. No method raises, waits, or is given the name of a caller or a grant."""
+
+    def request_finished(self, method: str, code: str, reason: str, seconds: float) -> None:
+        """Count one RPC by full method, status code and reason (empty for success)."""
+
+    def token_issued(self, source: str) -> None:
+        """Count one token handed out, by where it came from: memory, store or provider."""
+
+    def redeem_finished(self, provider: str, outcome: str) -> None:
+        """Count one redeem attempt, by provider and outcome (an Outcome's value)."""
+
+    def denials_dropped(self, count: int) -> None:
+        """Count denials whose audit event found no room or no store."""
+
+    def certificate_served(self, serial: str, not_after: float) -> None:
+        """Say which server certificate is served now, and its end in UTC epoch seconds."""
+
+    def certificate_refused(self) -> None:
+        """Count one set of changed TLS files that was not taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsMaterial:
+    """One verified set of TLS files; all of it or none is served.
+
+    Attributes:
+        version: grows with every swap.
+        certificate_chain: PEM, leaf first; private_key: its key, PEM.
+        client_ca: PEM bundle that client certificates must chain to, or None where none are asked for.
+    """
+
+    version: int
+    certificate_chain: bytes
+    private_key: Secret
+    client_ca: bytes | None
+
+
+class ServerTls(Protocol):
+    """The TLS material served now."""
+
+    def current(self) -> TlsMaterial:
+        """Return the material in use; cheap; may be called from any thread."""
+
+    def trusts_client(self, unverified_chain: bytes, now: float) -> bool:
+        """Tell whether a PEM chain (leaf first) is valid at `now` (UTC seconds) under the *current* client CA bundle."""
+
+
+class CallerSignatures(Protocol):
+    """Signatures of caller JWTs, under the keys their issuers publish."""
+
+    @property
+    def generation(self) -> int:
+        """Grows whenever any issuer's keys were seen to change."""
+
+    async def verify(self, issuer: Issuer, unverified_jwt: str, algorithm: str, kid: str | None) -> None:
+        """Return when the JWT is signed with `algorithm` by the issuer's key of that id; within five seconds.
+
+        Without `kid` the issuer must have exactly one key for the algorithm.
+
+        Raises:
+            UnauthenticatedError: it is not, or the issuer's keys cannot be had; the cause says which.
+        """
