@@ -37,7 +37,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class Reason(StrEnum):
@@ -101,6 +101,16 @@ class BrokerError(Exception):
         self.metadata: Mapping[str, str] = dict(metadata or {})
         self.retry_after = retry_after
         self.fields: Mapping[str, str] = dict(fields or {})
+
+    def again(self) -> Self:
+        """Return an equal error without this one's traceback, to be raised to another caller."""
+        return type(self)(
+            self.public,
+            cause=self.cause,
+            metadata=self.metadata,
+            retry_after=self.retry_after,
+            fields=self.fields,
+        )
 
 
 class InvalidRequestError(BrokerError):

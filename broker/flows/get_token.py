@@ -1,14 +1,51 @@
-"""GetToken, from the caller's wish to a token in its hand."""
+"""GetToken, from the caller's wish to a token in its hand.
+
+    pay the caller's bucket ▸ decide (policy, holds, scopes → one cache key) ▸ pay the grant's bucket
+    ▸ the key's token, or wait until it is got ▸ decide again ▸ hold what was granted against what was asked
+    ▸ audit event durable, which tells the store's version ▸ moved? decide again ▸ answer
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from fractions import Fraction
+from random import Random
+from typing import Final
 
+from broker.core import lease, policy, scopes
+from broker.core.audit import Action, AuditEvent
+from broker.core.errors import (
+    GrantAmbiguousError,
+    GrantConflictError,
+    GrantHeldError,
+    LifetimeUnattainableError,
+    PolicyDeniedError,
+)
 from broker.core.identity import CallerId
-from broker.core.models import Narrowing
+from broker.core.models import AccessTokenKey, LimitTarget, Narrowing, Policy, Window
+from broker.core.gcra import charge
 from broker.core.secret import Secret
+from broker.flows.catalog_view import CatalogView
+from broker.flows.limits import charges_for, spend
+from broker.flows.obtain import Obtain
+from broker.flows.receive import narrowing_proved
+from broker.flows.token_cache import CachedToken, TokenCache, least_life
 from broker.flows.trail import Trail
+from broker.flows.wish import Wish, wish_for
+from broker.ports import AuditSink, Buckets, Clock, GrantStore, Telemetry
+
+ATTAINABLE: Final = 0.8
+"""Share of a token's life that a caller may ask for at least."""
+
+MAX_ROUNDS: Final = 4
+"""How often a wish is decided anew because things moved while it waited."""
+
+MAX_NAMES: Final = 10
+"""Grant names told to a caller that has to choose."""
+
+FORCED_WINDOW: Final = Window(rate=Fraction(1, 30), burst=1)
+"""Redeems that a caller forces with a high `min_lifetime`: one per key, and one per caller, in this window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +78,207 @@ class IssuedToken:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What policy allowed: the request's own words, sorted; the policy that covers them; the wish they mean."""
+
+    requested: tuple[str, ...]
+    policy: Policy
+    wish: Wish
+
+
 class GetToken:
     """The flow; one per process."""
 
+    def __init__(  # noqa: PLR0913 - each is a port or a part of the flow
+        self,
+        *,
+        view: CatalogView,
+        grants: GrantStore,
+        cache: TokenCache,
+        obtain: Obtain,
+        buckets: Buckets,
+        audit: AuditSink,
+        clock: Clock,
+        telemetry: Telemetry,
+        random: Random,
+    ) -> None:
+        self._view = view
+        self._grants = grants
+        self._cache = cache
+        self._obtain = obtain
+        self._buckets = buckets
+        self._audit = audit
+        self._clock = clock
+        self._telemetry = telemetry
+        self._random = random
+
     async def __call__(self, request: TokenRequest, trail: Trail) -> IssuedToken:
-        """Return a token that carries no more than asked and policy accepts; BrokerError otherwise."""
-        raise NotImplementedError
+        """Return a token that carries no more than was asked and policy accepts.
+
+        Events of one request id belong together: where the store moved while the event was written and the wish is then
+        denied, the denial follows its `token:issue` and the token was not handed out.
+
+        Raises:
+            BrokerError: why there is none.
+        """
+        await self._pay_as_caller(request)
+        requested = scopes.parse_requested(request.scopes)
+        trail.scopes = " ".join(requested)
+        scopes.check_known(requested, self._view.catalog.providers.values())
+        decided = await self._decide(request, requested, trail)
+        await self._pay_for_grant(request, decided.wish)
+        source = "memory"
+        for _ in range(MAX_ROUNDS):
+            token, fetched = await self._token(request, decided.wish, fresh=source == "provider")
+            if token is None:
+                source = fetched
+                decided = await self._decide(request, requested, trail)
+                continue
+            issued = self._hand_out(decided, token, source)
+            version = await self._audit.record(self._issue_event(trail, issued))
+            if version > self._view.version:
+                await self._view.catch_up(version)
+                before, decided = decided, await self._decide(request, requested, trail)
+                if decided.wish.key != before.wish.key or decided.policy != before.policy:
+                    continue
+            self._telemetry.token_issued(source)
+            return issued
+        raise GrantConflictError("the grant or its policies changed too often while the call ran; try again")
+
+    # --- limits ------------------------------------------------------------------------------------------------------
+
+    async def _pay_as_caller(self, request: TokenRequest) -> None:
+        facts = {"caller": str(request.caller)}
+        await spend(self._buckets, charges_for(self._view.catalog.limits, LimitTarget.GET_TOKEN, facts))
+
+    async def _pay_for_grant(self, request: TokenRequest, wish: Wish) -> None:
+        facts = {
+            "caller": str(request.caller),
+            "grant": wish.grant.name,
+            "client": wish.client.name,
+            "provider": wish.provider.name,
+        }
+        limits = self._view.catalog.limits
+        await spend(self._buckets, charges_for(limits, LimitTarget.GET_TOKEN, facts, charged_before=("caller",)))
+
+    async def _pay_for_force(self, request: TokenRequest, key: AccessTokenKey) -> None:
+        name = "forced-redeem"
+        by_key = (name, key.grant_id, str(key.epoch), key.client_id, " ".join(key.wire_scopes), key.resource)
+        await spend(
+            self._buckets,
+            [charge(name, by_key, FORCED_WINDOW), charge(name, (name, "caller", str(request.caller)), FORCED_WINDOW)],
+        )
+
+    # --- deciding ----------------------------------------------------------------------------------------------------
+
+    async def _decide(self, request: TokenRequest, requested: tuple[str, ...], trail: Trail) -> Decided:
+        """Return what this caller may have now, or raise; called anew after every wait."""
+        catalog = self._view.catalog
+        roles = policy.roles_of(catalog.roles, request.caller)
+        name = request.grant or await self._only_grant(request.caller, bool(roles))
+        trail.grant = name
+        grant = await self._view.grant(name)
+        client = None if grant is None else catalog.clients.get(grant.client)
+        provider = None if client is None else catalog.providers.get(client.provider)
+        decision = policy.decide(
+            catalog.policies, request.caller, name, frozenset(requested), provider, roles=roles
+        )
+        if decision.policy is None or grant is None or client is None or provider is None:
+            raise PolicyDeniedError("no policy allows this caller the grant and every scope asked for")
+        trail.client, trail.provider, trail.policy = client.name, provider.name, decision.policy.name
+        asked = scopes.resolve(requested, provider)
+        if provider.frozen or grant.state.hold is not lease.Hold.NONE:
+            raise GrantHeldError("the grant is held by operators")
+        return Decided(requested, decision.policy, wish_for(grant, client, provider, asked, request.resource))
+
+    async def _only_grant(self, caller: CallerId, holds_role: bool) -> str:  # noqa: FBT001 - private
+        patterns = () if holds_role else policy.grant_patterns(self._view.catalog.policies, caller)
+        names = await self._grants.match_grants(patterns, MAX_NAMES) if patterns else ()
+        if len(names) != 1:
+            raise GrantAmbiguousError(
+                "name a grant: policy leaves this caller several" if names else "name a grant",
+                metadata={"grants": ",".join(names)},
+                fields={"grant": "required unless policy leaves exactly one"},
+            )
+        return names[0]
+
+    # --- the token ---------------------------------------------------------------------------------------------------
+
+    async def _token(self, request: TokenRequest, wish: Wish, *, fresh: bool) -> tuple[CachedToken | None, str]:
+        """Return the key's token, or wait until it is got and return where from: the wish is then decided anew.
+
+        A token got just now does even if it lives shorter than the default wants: there is no better one.
+        """
+        now = self._clock.boottime()
+        token = self._cache.find(wish.key, wish.token_origin, now)
+        if token is not None:
+            if token.remaining(now) >= least_life(request.min_lifetime, token.life):
+                return token, ""
+            self._check_attainable(request.min_lifetime, token)
+            if fresh:
+                return self._best_there_is(request.min_lifetime, token, now), ""
+            if request.min_lifetime is not None and token.remaining(now) >= least_life(None, token.life):
+                await self._pay_for_force(request, wish.key)
+        refusal = self._cache.refusal(wish.key, now)
+        if refusal is not None:
+            raise refusal
+        return None, await self._obtain(wish, request.min_lifetime)
+
+    def _check_attainable(self, min_lifetime: float | None, token: CachedToken) -> None:
+        if min_lifetime is not None and min_lifetime > ATTAINABLE * token.life:
+            raise LifetimeUnattainableError(
+                "no token of this grant lives so long",
+                metadata={"attainable_seconds": str(int(ATTAINABLE * token.life))},
+            )
+
+    def _best_there_is(self, min_lifetime: float | None, token: CachedToken, now: float) -> CachedToken:
+        if min_lifetime is not None:
+            raise LifetimeUnattainableError(
+                "the provider gave no token that lives so long",
+                metadata={"attainable_seconds": str(int(token.remaining(now)))},
+            )
+        return token
+
+    # --- the answer --------------------------------------------------------------------------------------------------
+
+    def _hand_out(self, decided: Decided, token: CachedToken, source: str) -> IssuedToken:
+        wish = decided.wish
+        verdict = scopes.judge(
+            wish.asked,
+            token.granted if token.verified else None,
+            None,
+            wish.grant_scopes,
+            wish.provider.absent_scope,
+            proved=narrowing_proved(wish),
+        )
+        accepted = scopes.accepted_excess(decided.policy.accept_excess, wish.provider)
+        scopes.accept(verdict, accepted, scopes.known_wire(wish.provider))
+        lifetime = token.remaining(self._clock.boottime())
+        return IssuedToken(
+            access_token=token.access_token,
+            scopes=decided.requested,
+            expires_at=datetime.fromtimestamp(self._clock.now() + lifetime, UTC),
+            lifetime=lifetime,
+            renew_after=lifetime * self._random.uniform(0.7, 0.9),
+            narrowing=verdict.label,
+            fingerprint=token.fingerprint,
+            grant=wish.grant.name,
+            lifetime_assumed=token.lifetime_assumed,
+            provider_scopes=tuple(sorted(token.granted)),
+            api_origins=wish.provider.api_origins,
+            excess_scopes=tuple(sorted(verdict.excess)),
+            source=source,
+        )
+
+    def _issue_event(self, trail: Trail, issued: IssuedToken) -> AuditEvent:
+        return trail.event(
+            Action.TOKEN_ISSUE,
+            self._clock.now(),
+            granted=" ".join(issued.provider_scopes),
+            excess=" ".join(issued.excess_scopes),
+            narrowing=issued.narrowing.value,
+            source=issued.source,
+            fingerprint=issued.fingerprint,
+        )
+

@@ -1,0 +1,56 @@
+"""Waiting for tokens that other replicas are getting: one statement for all that wait here, none held meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import Final
+
+from broker.core.errors import BrokerError
+from broker.core.models import AccessTokenKey
+from broker.ports import Clock, GrantStore, StoredAccessToken
+
+FIRST_PAUSE: Final = 0.02
+LONGEST_PAUSE: Final = 0.2
+
+
+class Lookout:
+    """Polls the store for all awaited keys at once, 20 ms apart growing to 200 ms with jitter, one poll in flight."""
+
+    def __init__(self, grants: GrantStore, clock: Clock, random: Random) -> None:
+        self._grants = grants
+        self._clock = clock
+        self._random = random
+        self._awaited: dict[AccessTokenKey, asyncio.Future[tuple[StoredAccessToken, float] | None]] = {}
+        self._polling: asyncio.Task[None] | None = None
+        self._pause = FIRST_PAUSE
+
+    async def look(self, key: AccessTokenKey) -> tuple[StoredAccessToken, float] | None:
+        """Return what the next poll finds for the key, with the CLOCK_BOOTTIME second before it, or None.
+
+        Raises:
+            StoreUnavailableError: the poll failed.
+        """
+        future = self._awaited.get(key)
+        if future is None:
+            future = self._awaited[key] = asyncio.get_running_loop().create_future()
+            self._pause = FIRST_PAUSE
+        if self._polling is None or self._polling.done():
+            self._polling = asyncio.create_task(self._poll())
+        return await asyncio.shield(future)
+
+    async def _poll(self) -> None:
+        await asyncio.sleep(self._pause * self._random.uniform(0.8, 1.2))
+        self._pause = min(LONGEST_PAUSE, self._pause * 1.5)
+        awaited, self._awaited = self._awaited, {}
+        read_at = self._clock.boottime()
+        try:
+            found = await self._grants.find_access_tokens(list(awaited))
+        except BrokerError as error:
+            for future in awaited.values():
+                future.set_exception(error.again())
+                future.exception()  # retrieved: a waiter that hung up leaves no warning behind
+            return
+        for key, future in awaited.items():
+            stored = found.get(key)
+            future.set_result(None if stored is None else (stored, read_at))

@@ -1,0 +1,114 @@
+"""Finding out what a provider does with `scope` on a refresh, by spending a throw-away grant (RFC 6749 §6).
+
+First a refresh asks for one scope of the set, then one asks for the whole set again. What is granted tells:
+
+    one scope asked   the set asked again   profile
+    ───────────────   ───────────────────   ──────────
+    the whole set     -                     ignored
+    that scope        the whole set         additional
+    that scope        less, or refused      sticky: the grant has lost scopes
+    not stated        -                     unproved
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from broker.core import scopes
+from broker.core.errors import (
+    BrokerError,
+    GrantConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    ScopeNotGrantedError,
+)
+from broker.core.models import GrantType, NarrowingProfile
+from broker.flows.catalog_view import CatalogView
+from broker.flows.redeem_refresh_token import RedeemRefreshToken
+from broker.flows.wish import Wish, wish_for
+from broker.ports import GrantStore
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The profile seen, and what was sent and granted, step by step."""
+
+    profile: NarrowingProfile
+    observations: tuple[str, ...]
+
+
+class ProveNarrowing:
+    """Spend a throw-away grant's refresh token twice and conclude."""
+
+    def __init__(self, *, view: CatalogView, grants: GrantStore, redeem: RedeemRefreshToken) -> None:
+        self._view = view
+        self._grants = grants
+        self._redeem = redeem
+        self._running: set[asyncio.Task[Proof]] = set()
+
+    async def __call__(self, grant_name: str) -> Proof:
+        """Return what was seen; the redeems run to their end whoever hangs up.
+
+        Raises:
+            NotFoundError, InvalidRequestError: no such grant, or one that cannot prove anything.
+            BrokerError: a redeem failed for another reason than its scopes.
+        """
+        whole = await self._whole(grant_name)
+        task = asyncio.create_task(self._prove(whole))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def _whole(self, grant_name: str) -> Wish:
+        grant = await self._grants.find_grant(grant_name)
+        client = None if grant is None else self._view.catalog.clients.get(grant.client)
+        provider = None if client is None else self._view.catalog.providers.get(client.provider)
+        if grant is None or client is None or provider is None:
+            raise NotFoundError("no such grant", metadata={"kind": "grant", "name": grant_name})
+        grant_scopes = scopes.expand(grant.scopes, provider)
+        if grant.type is not GrantType.REFRESH_TOKEN or len(grant_scopes) < 2:  # noqa: PLR2004 - one cannot be narrowed
+            raise InvalidRequestError(
+                "narrowing is proved with a throw-away grant of type refresh_token that has two scopes or more",
+                fields={"grant": "not of type refresh_token, or of a single scope"},
+            )
+        additional = replace(provider, narrowing=NarrowingProfile.ADDITIONAL)
+        return wish_for(grant, client, additional, grant_scopes)
+
+    async def _prove(self, whole: Wish) -> Proof:
+        one = wish_for(whole.grant, whole.client, whole.provider, {min(whole.grant_scopes)})
+        first = await self._granted(one)
+        seen = [_told("one scope of the set", one, first)]
+        if first is None:
+            return Proof(NarrowingProfile.UNPROVED, tuple(seen))
+        if first != one.asked:
+            ignored = first >= whole.grant_scopes
+            return Proof(NarrowingProfile.IGNORED if ignored else NarrowingProfile.UNPROVED, tuple(seen))
+        again = await self._granted(whole)
+        seen.append(_told("the whole set", whole, again))
+        profile = NarrowingProfile.ADDITIONAL if again == whole.grant_scopes else NarrowingProfile.STICKY
+        return Proof(profile, tuple(seen))
+
+    async def _granted(self, wish: Wish) -> frozenset[str] | None:
+        """Return the scopes the provider says it granted; None when it does not say or refuses them."""
+        try:
+            received = await self._redeem(wish, _nobody_waits)
+        except ScopeNotGrantedError:
+            return None
+        if received is None:
+            raise GrantConflictError("the grant is in use; a throw-away grant is needed, try again")
+        if received.token is None or not received.token.verified:
+            return None
+        return received.token.granted
+
+
+def _nobody_waits(_: BrokerError) -> None:
+    """A store that is away delays the proof; its caller waits."""
+
+
+def _told(what: str, wish: Wish, granted: frozenset[str] | None) -> str:
+    asked = " ".join(sorted(wish.asked))
+    known = scopes.known_wire(wish.provider)
+    if granted is None:
+        return f"asked for {what} ({asked}): refused, or granted without saying what"
+    return f"asked for {what} ({asked}): granted {' '.join(sorted(granted & known))}"

@@ -1,0 +1,129 @@
+"""A token just received or read back: what it really is, and its sealed form for the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from broker.core import scopes
+from broker.core.errors import BrokerError, ScopeNotGrantedError
+from broker.core.models import AccessTokenKey, GrantType, NarrowingProfile
+from broker.core.oauth.rfc6749 import TokenResponse
+from broker.core.sealing import Binding, access_token_binding
+from broker.flows.token_cache import CachedToken
+from broker.flows.wish import Wish
+from broker.ports import Cipher, Clock, SealBrokenError, StoredAccessToken
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What came of a redeem that landed.
+
+    Attributes:
+        token: the token under the key of what it has; None when even that is not clear.
+        error: why it is not for whoever asked, when it carries less.
+    """
+
+    token: CachedToken | None
+    error: BrokerError | None
+
+
+class Receive:
+    """Turns replies into cached tokens and back."""
+
+    def __init__(self, cipher: Cipher, clock: Clock) -> None:
+        self._cipher = cipher
+        self._clock = clock
+
+    def judge(self, wish: Wish, tokens: TokenResponse, attempt: int, started: float) -> Received:
+        """Compare what was granted with what was asked and give the token its key.
+
+        Args:
+            wish: what was asked.
+            tokens: the parsed reply.
+            attempt: the attempt that got it.
+            started: CLOCK_BOOTTIME seconds before the request was sent; its life counts from there.
+        """
+        verdict = scopes.judge(
+            wish.asked,
+            tokens.scope,
+            tokens.claimed_scope,
+            wish.grant_scopes,
+            wish.provider.absent_scope,
+            proved=narrowing_proved(wish),
+        )
+        error = _lacking(verdict, wish)
+        if not verdict.cacheable:
+            return Received(None, error)
+        has = wish.key if error is None else replace(wish.key, wire_scopes=tuple(sorted(verdict.granted)))
+        token = CachedToken(
+            key=has,
+            access_token=tokens.access_token,
+            fingerprint=self._cipher.fingerprint(tokens.access_token),
+            attempt=attempt,
+            granted=verdict.granted,
+            verified=verdict.verified,
+            life=tokens.expires_in,
+            ends_at=started + tokens.expires_in,
+            lifetime_assumed=tokens.lifetime_assumed,
+            token_origin=wish.token_origin,
+        )
+        return Received(token, error)
+
+    async def seal(self, token: CachedToken) -> StoredAccessToken:
+        """Return the token as the store keeps it, with what is left of its life now."""
+        return StoredAccessToken(
+            key=token.key,
+            attempt=token.attempt,
+            sealed=await self._cipher.seal(token.access_token, _binding(token.key, token.attempt, token.token_origin)),
+            granted=tuple(sorted(token.granted)),
+            verified=token.verified,
+            life_ms=round(token.life * 1000),
+            remaining_ms=round(token.remaining(self._clock.boottime()) * 1000),
+            lifetime_assumed=token.lifetime_assumed,
+        )
+
+    async def open(self, wish: Wish, stored: StoredAccessToken, read_at: float) -> CachedToken | None:
+        """Return a stored token for use, or None when it was sealed for another endpoint or row.
+
+        Args:
+            wish: whose provider says which endpoint's tokens may be served.
+            stored: as read; read_at: CLOCK_BOOTTIME seconds before the statement that read it.
+        """
+        try:
+            access_token = await self._cipher.open(
+                stored.sealed, _binding(stored.key, stored.attempt, wish.token_origin)
+            )
+        except SealBrokenError:
+            return None
+        return CachedToken(
+            key=stored.key,
+            access_token=access_token,
+            fingerprint=self._cipher.fingerprint(access_token),
+            attempt=stored.attempt,
+            granted=frozenset(stored.granted),
+            verified=stored.verified,
+            life=stored.life_ms / 1000,
+            ends_at=read_at + stored.remaining_ms / 1000,
+            lifetime_assumed=stored.lifetime_assumed,
+            token_origin=wish.token_origin,
+        )
+
+
+def narrowing_proved(wish: Wish) -> bool:
+    """Tell whether a proper subset of the grant's set may be called narrowed rather than unverified."""
+    return wish.grant.type is GrantType.CLIENT_CREDENTIALS or wish.provider.narrowing is NarrowingProfile.ADDITIONAL
+
+
+def _lacking(verdict: scopes.Verdict, wish: Wish) -> BrokerError | None:
+    """Return the error for what is missing; whether an excess is accepted depends on each caller's policy."""
+    try:
+        scopes.accept(verdict, verdict.excess, scopes.known_wire(wish.provider))
+    except ScopeNotGrantedError as error:
+        return error
+    return None
+
+
+def _binding(key: AccessTokenKey, attempt: int, token_origin: str) -> Binding:
+    return access_token_binding(
+        key.grant_id, key.epoch, key.client_id, " ".join(key.wire_scopes), key.resource, attempt, token_origin
+    )

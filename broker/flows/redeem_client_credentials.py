@@ -1,0 +1,85 @@
+"""client_credentials: one call per scope set, leased so that a herd makes one (RFC 6749 §4.4).
+
+Nothing can be lost here: a stolen lease costs one more call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from broker.core.errors import BrokerError
+from broker.core.lease import RedeemTimes
+from broker.core.oauth.rfc6749 import ClientCredentials
+from broker.flows.beat import beating
+from broker.flows.provider_call import ProviderCall
+from broker.flows.receive import Receive, Received
+from broker.flows.wish import Wish
+from broker.ports import AttemptRecord, Clock, GrantStore
+
+MAX_SCOPE_SETS: Final = 8
+"""Live scope sets per grant; more is a caller varying them without end."""
+
+
+class RedeemClientCredentials:
+    """Get a token for one scope set, or find that another replica is at it."""
+
+    def __init__(  # noqa: PLR0913 - each is a port or a fact of the process
+        self,
+        *,
+        grants: GrantStore,
+        call: ProviderCall,
+        receive: Receive,
+        clock: Clock,
+        times: RedeemTimes,
+        owner: str,
+    ) -> None:
+        self._grants = grants
+        self._call = call
+        self._receive = receive
+        self._clock = clock
+        self._times = times
+        self._owner = owner
+
+    async def __call__(self, wish: Wish, trouble: Callable[[BrokerError], None]) -> Received | None:  # noqa: ARG002 - nothing is stored that must not be lost
+        """Return the token, or None while another owner's lease lives.
+
+        Raises:
+            BrokerError: why there is none; ScopeSetsError among them.
+        """
+        attempt = await self._grants.take_access(wish.key, self._owner, MAX_SCOPE_SETS)
+        if attempt is None:
+            return None
+        try:
+            async with beating(
+                self._times.extend_every / 1000, lambda: self._grants.extend_access(wish.key, attempt)
+            ):
+                received = await self._redeem(wish, attempt)
+        except BrokerError:
+            await self._grants.release_access(wish.key, attempt)
+            raise
+        if received.error is None and received.token is not None:
+            await self._grants.put_access(await self._receive.seal(received.token))
+        else:
+            await self._grants.release_access(wish.key, attempt)
+        return received
+
+    async def _redeem(self, wish: Wish, attempt: int) -> Received:
+        await self._call.pay(wish)
+        prepared = await self._call.prepare(wish, ClientCredentials(wish.asked, wish.key.resource))
+        started = self._clock.boottime()
+        reading = await self._call.send(
+            wish, prepared, before_write=_no_licence_needed, reply_deadline=self._times.client_credentials_reply / 1000
+        )
+        await self._grants.record_attempt(
+            AttemptRecord(
+                wish.grant.id, attempt, self._owner, prepared.secret_version, reading.outcome, reading.cause
+            )
+        )
+        if reading.tokens is None:
+            raise reading.problem()
+        return self._receive.judge(wish, reading.tokens, attempt, started)
+
+
+async def _no_licence_needed() -> None:
+    """A client_credentials request may be sent twice."""

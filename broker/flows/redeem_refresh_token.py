@@ -1,0 +1,281 @@
+"""refresh_token: the redeem of a rotating token, so that it is neither lost nor spent twice (RFC 6749 §6).
+
+The protocol's table stands in `core/lease.py`. Here it is told in time: TAKE the lease, pay the provider's budget,
+connect, commit SENT as the licence to write, read the reply, keep what came before judging it, FINISH.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from broker.core import lease
+from broker.core.audit import Action
+from broker.core.errors import (
+    BrokerError,
+    ConsentRequiredError,
+    GrantConflictError,
+    GrantQuarantinedError,
+    GrantUncertainError,
+    ScopeNotGrantedError,
+    ScopeSetsError,
+    StoreUnavailableError,
+)
+from broker.core.oauth.rfc6749 import Outcome, Reading, RefreshToken
+from broker.core.sealing import refresh_token_binding
+from broker.core.secret import Secret
+from broker.flows.beat import beating
+from broker.flows.provider_call import PreparedCall, ProviderCall
+from broker.flows.receive import Receive, Received
+from broker.flows.redeem_client_credentials import MAX_SCOPE_SETS
+from broker.flows.trail import Trail
+from broker.flows.wish import Wish
+from broker.ports import (
+    AttemptRecord,
+    AuditSink,
+    Cipher,
+    Clock,
+    GrantStore,
+    NotSentError,
+    SealBrokenError,
+    StoredAccessToken,
+)
+
+BACK_OFF: Final = 1_000
+"""Milliseconds before the next redeem after one that came to nothing; a Retry-After longer than that counts, to"""
+MAX_BACK_OFF: Final = 300_000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Tenure:
+    """One lease of a grant: the fences its writes carry, and whom to tell when the store is away."""
+
+    wish: Wish
+    attempt: int
+    generation: int
+    consent: int
+    trouble: Callable[[BrokerError], None]
+
+    @property
+    def grant_id(self) -> str:
+        return self.wish.grant.id
+
+
+class RedeemRefreshToken:
+    """Redeem a grant's refresh token for one scope set, or find that another owner is at it."""
+
+    def __init__(  # noqa: PLR0913 - each is a port or a fact of the process
+        self,
+        *,
+        grants: GrantStore,
+        call: ProviderCall,
+        receive: Receive,
+        cipher: Cipher,
+        audit: AuditSink,
+        clock: Clock,
+        times: lease.RedeemTimes,
+        owner: str,
+    ) -> None:
+        self._grants = grants
+        self._call = call
+        self._receive = receive
+        self._cipher = cipher
+        self._audit = audit
+        self._clock = clock
+        self._times = times
+        self._owner = owner
+
+    async def __call__(self, wish: Wish, trouble: Callable[[BrokerError], None]) -> Received | None:
+        """Return the token, or None while another owner's lease lives or the grant backs off.
+
+        Run it in a task of its own: once SENT is committed it must reach its end whoever hangs up.
+
+        Args:
+            wish: what to redeem for.
+            trouble: told at once when an outcome cannot be stored yet, while storing it goes on.
+
+        Raises:
+            BrokerError: why there is no token.
+        """
+        if await self._grants.live_scope_sets(wish.grant.id, wish.key) >= MAX_SCOPE_SETS:
+            raise ScopeSetsError(
+                "too many different scope sets of this grant are in use", metadata={"maximum": str(MAX_SCOPE_SETS)}
+            )
+        state = await self._grants.apply(wish.grant.id, lease.Take(self._owner))
+        if state is None:
+            return None
+        tenure = _Tenure(wish, state.attempt, state.generation, state.consent, trouble)
+        async with beating(
+            self._times.extend_every / 1000,
+            lambda: self._grants.apply(tenure.grant_id, lease.Extend(tenure.attempt)),
+        ):
+            return await self._redeem(tenure)
+
+    async def _redeem(self, tenure: _Tenure) -> Received:
+        try:
+            await self._call.pay(tenure.wish)
+            prepared = await self._prepare(tenure)
+            started = self._clock.boottime()
+            reading = await self._call.send(
+                tenure.wish,
+                prepared,
+                before_write=lambda: self._take_licence(tenure),
+                reply_deadline=self._times.refresh_reply / 1000,
+            )
+        except BrokerError:
+            await self._surely(
+                tenure, lambda: self._grants.apply(tenure.grant_id, lease.NotSent(tenure.attempt, BACK_OFF))
+            )
+            raise
+        received = await self._settle(tenure, reading, started)
+        await self._grants.record_attempt(
+            AttemptRecord(
+                tenure.grant_id,
+                tenure.attempt,
+                self._owner,
+                prepared.secret_version,
+                _outcome_name(reading),
+                reading.cause,
+            )
+        )
+        if isinstance(received, BrokerError):
+            raise received
+        return received
+
+    async def _prepare(self, tenure: _Tenure) -> PreparedCall:
+        stored = await self._grants.current_refresh_token(tenure.grant_id)
+        if stored is None:
+            raise ConsentRequiredError("the grant has no refresh token: a person has to log in, or import one")
+        try:
+            token = await self._cipher.open(
+                stored.sealed,
+                refresh_token_binding(tenure.grant_id, stored.consent, stored.attempt, tenure.wish.token_origin),
+            )
+        except SealBrokenError as error:
+            raise ConsentRequiredError(
+                "the grant was authorized for another token endpoint; it has to be authorized again",
+                cause="token_sealed_elsewhere",
+            ) from error
+        wish = tenure.wish
+        return await self._call.prepare(wish, RefreshToken(token, wish.scope_to_send, wish.key.resource))
+
+    async def _take_licence(self, tenure: _Tenure) -> None:
+        """Commit SENT; only within a second of asking may the socket be written, and nothing is awaited after that."""
+        asked_at = self._clock.boottime()
+        window = tenure.wish.provider.replay_window
+        replay_for = (
+            None if window is None else window * 1000 - self._times.refresh_reply - self._times.replay_margin
+        )
+        state = await self._grants.apply(
+            tenure.grant_id, lease.Sent(tenure.attempt, tenure.generation, replay_for)
+        )
+        late = (self._clock.boottime() - asked_at) * 1000 >= self._times.write_within
+        if state is None or late:
+            raise NotSentError("withheld")
+
+    async def _settle(self, tenure: _Tenure, reading: Reading, started: float) -> Received | BrokerError:
+        """Store what became of the refresh token first; then look at the rest of the reply."""
+        match reading.outcome:
+            case Outcome.NOT_SENT:
+                await self._apply(tenure, lease.NotSent(tenure.attempt, _back_off(reading)))
+                return reading.problem()
+            case Outcome.NOT_CONSUMED:
+                await self._apply(tenure, lease.NotConsumed(tenure.attempt, _back_off(reading)))
+                return reading.problem()
+            case Outcome.REFUSED:
+                return await self._refused(tenure)
+            case Outcome.UNKNOWN:
+                await self._apply(tenure, lease.Unknown(tenure.attempt))
+                return GrantUncertainError(
+                    "a refresh token was sent and no usable answer came; it is not sent again until its fate is known",
+                    cause=reading.cause,
+                )
+            case Outcome.LANDED:
+                return await self._landed(tenure, reading, started)
+
+    async def _refused(self, tenure: _Tenure) -> BrokerError:
+        state = await self._apply(
+            tenure, lease.Refused(tenure.attempt, tenure.generation, tenure.consent)
+        )
+        if state is not None and state.health is lease.Health.QUARANTINED:
+            self._audit.offer(self._trail(tenure).event(Action.GRANT_QUARANTINE, self._clock.now()))
+            return GrantQuarantinedError(
+                "the provider refused the grant; it is kept and has to be authorized again", cause="invalid_grant"
+            )
+        return GrantConflictError("the grant changed at the same moment; try again", cause="refused_elsewhere")
+
+    async def _landed(self, tenure: _Tenure, reading: Reading, started: float) -> Received | BrokerError:
+        if reading.refresh_token is None:
+            await self._apply(tenure, lease.NotRotated(tenure.attempt))
+        elif not await self._keep(tenure, reading.refresh_token):
+            return GrantConflictError("the grant changed at the same moment; try again", cause="landed_elsewhere")
+        if reading.tokens is None:
+            await self._finish(tenure, None)
+            return reading.problem()
+        received = self._receive.judge(tenure.wish, reading.tokens, tenure.attempt, started)
+        await self._finish(tenure, None if received.token is None else await self._receive.seal(received.token))
+        return received
+
+    async def _keep(self, tenure: _Tenure, token: Secret) -> bool:
+        """Keep the received token, first and alone; tell whether it became the grant's current one."""
+        origin = tenure.wish.token_origin
+        sealed = await self._cipher.seal(
+            token, refresh_token_binding(tenure.grant_id, tenure.consent, tenure.attempt, origin)
+        )
+        land = lease.Land(tenure.attempt, tenure.generation, tenure.consent, self._cipher.fingerprint(token))
+        event = self._trail(tenure).event(Action.GRANT_REDEEM, self._clock.now(), fingerprint=land.fingerprint)
+        state = await self._surely(
+            tenure, lambda: self._grants.keep_and_land(tenure.grant_id, land, sealed, event)
+        )
+        return state.current == land.fingerprint
+
+    async def _finish(self, tenure: _Tenure, token: StoredAccessToken | None) -> None:
+        await self._surely(tenure, lambda: self._grants.finish(tenure.grant_id, tenure.attempt, token))
+
+    async def _apply(self, tenure: _Tenure, event: lease.Event) -> lease.GrantState | None:
+        return await self._surely(tenure, lambda: self._grants.apply(tenure.grant_id, event))
+
+    async def _surely(self, tenure: _Tenure, write: Callable[[], Awaitable[T]]) -> T:
+        """Repeat a write until the store takes it: what the provider said must not be lost to a short outage.
+
+        The process's end is the only other end; whoever waits is told at the first failure.
+        """
+        pause = 0.05
+        while True:
+            try:
+                return await write()
+            except StoreUnavailableError as error:
+                tenure.trouble(error)
+                await asyncio.sleep(pause)
+                pause = min(1.0, pause * 2)
+
+    def _trail(self, tenure: _Tenure) -> Trail:
+        wish = tenure.wish
+        return Trail(
+            method="redeem",
+            peer="",
+            request_id=f"{tenure.grant_id}/{tenure.attempt}",
+            actor=f"broker:{self._owner}",
+            grant=wish.grant.name,
+            client=wish.client.name,
+            provider=wish.provider.name,
+            scopes=" ".join(sorted(wish.asked)),
+        )
+
+
+def _back_off(reading: Reading) -> int:
+    """Milliseconds before the next take; a refusal of the scopes says nothing about other scopes."""
+    if isinstance(reading.error, ScopeNotGrantedError):
+        return 0
+    wanted = 0 if reading.retry_after is None else round(reading.retry_after * 1000)
+    return min(MAX_BACK_OFF, max(BACK_OFF, wanted))
+
+
+def _outcome_name(reading: Reading) -> str:
+    if reading.outcome is Outcome.LANDED and reading.refresh_token is None:
+        return "not_rotated"
+    return reading.outcome.value

@@ -1,0 +1,57 @@
+"""A wish resolved to one cache key, and all a redeem needs to know to fulfil it."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from broker.core import scopes
+from broker.core.models import AccessTokenKey, Client, Grant, Provider
+from broker.core.urls import origin_of
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One scope set of one grant.
+
+    Attributes:
+        asked: the wire scopes wanted; grant_scopes: the wire scopes of the grant's own set.
+        scope_to_send: the `scope` parameter's scopes, or None where the provider is not to be sent one.
+        key: what tokens that fulfil the wish are cached under.
+    """
+
+    grant: Grant
+    client: Client
+    provider: Provider
+    asked: frozenset[str]
+    grant_scopes: frozenset[str]
+    scope_to_send: frozenset[str] | None
+    key: AccessTokenKey
+
+    @property
+    def token_origin(self) -> str:
+        """Return scheme, host and port of the token endpoint."""
+        return origin_of(self.provider.token_url)
+
+
+def wish_for(
+    grant: Grant, client: Client, provider: Provider, asked: AbstractSet[str], resource: str = ""
+) -> Wish:
+    """Return the wish for some wire scopes of a grant.
+
+    Raises:
+        ScopeNotGrantedError: this grant cannot serve the set.
+    """
+    grant_scopes = scopes.expand(grant.scopes, provider)
+    wanted = frozenset(asked)
+    return Wish(
+        grant=grant,
+        client=client,
+        provider=provider,
+        asked=wanted,
+        grant_scopes=grant_scopes,
+        scope_to_send=scopes.wire_to_send(grant.type, provider.narrowing, grant_scopes, wanted),
+        key=AccessTokenKey(
+            grant.id, grant.state.epoch, f"{client.id}:{client.client_id}", tuple(sorted(wanted)), resource
+        ),
+    )
