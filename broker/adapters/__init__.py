@@ -1,1 +1,1 @@
-"""Adapters: each implements one port over one outside library."""
+"""Each adapter implements one port over one outside library."""
