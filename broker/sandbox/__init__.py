@@ -35,7 +35,8 @@ from __future__ import annotations
 
 from broker.sandbox.app import create_app
 from broker.sandbox.behaviour import Behaviour, Failure
-from broker.sandbox.config import AccountSeed, ClientSeed, PositionSeed, SandboxConfig, UserSeed, load_seed
+from broker.sandbox.config import AccountSeed, ClientSeed, PositionSeed, SandboxConfig, UserSeed
+from broker.sandbox.seed import load_seed, with_flags
 from broker.sandbox.server import RunningSandbox, run, serve
 
 __all__ = [
@@ -51,4 +52,5 @@ __all__ = [
     "load_seed",
     "run",
     "serve",
+    "with_flags",
 ]

@@ -5,17 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from dataclasses import fields as dataclass_fields
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import yaml
-
-from broker.sandbox.behaviour import Behaviour, changed
-
-Seed = TypeVar("Seed")
+from broker.sandbox.behaviour import Behaviour
 
 READ_SCOPES = frozenset(
     {
@@ -141,84 +136,3 @@ class SandboxConfig:
     admin_token: str = field(default="", repr=False)
     admin_token_file: Path | None = None
     now: Callable[[], float] = time.time
-
-
-def load_seed(path: Path) -> SandboxConfig:
-    """Read a seed file: YAML with `clients`, `users`, `accounts`, `behaviour`; what it leaves out is the default.
-
-    Raises:
-        ValueError: the file is no such YAML, or has an unknown or missing field.
-        OSError: the file cannot be read.
-    """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        message = f"{path}: not YAML"
-        raise ValueError(message) from error
-    sections = _mapping(document if document is not None else {}, "the file")
-    unknown = sorted(sections.keys() - {"clients", "users", "accounts", "behaviour"})
-    if unknown:
-        message = f"unknown section: {', '.join(unknown)}"
-        raise ValueError(message)
-    default = SandboxConfig()
-    return SandboxConfig(
-        clients=_seeds(sections, "clients", _client) or default.clients,
-        users=_seeds(sections, "users", lambda fields: _build(UserSeed, fields)) or default.users,
-        accounts=_seeds(sections, "accounts", _account) or default.accounts,
-        behaviour=changed(default.behaviour, _mapping(sections.get("behaviour") or {}, "behaviour")),
-    )
-
-
-def _seeds(
-    sections: Mapping[str, Any],
-    name: str,
-    build: Callable[[Mapping[str, Any]], Seed],
-) -> tuple[Seed, ...]:
-    entries = sections.get(name)
-    if entries is None:
-        return ()
-    if not isinstance(entries, list):
-        message = f"{name}: a list"
-        raise ValueError(message)  # noqa: TRY004, one error for everything wrong in a seed
-    return tuple(build(_mapping(entry, name)) for entry in entries)
-
-
-def _client(fields: Mapping[str, Any]) -> ClientSeed:
-    converted = dict(fields)
-    if "scopes" in converted:
-        converted["scopes"] = frozenset(converted["scopes"])
-    if converted.get("auth_method") is not None:
-        converted["auth_method"] = AuthMethod(converted["auth_method"])
-    return _build(ClientSeed, converted)
-
-
-def _account(fields: Mapping[str, Any]) -> AccountSeed:
-    converted = dict(fields)
-    if "cash" in converted:
-        converted["cash"] = Decimal(str(converted["cash"]))
-    converted["positions"] = tuple(_position(_mapping(entry, "positions")) for entry in fields.get("positions", ()))
-    return _build(AccountSeed, converted)
-
-
-def _position(fields: Mapping[str, Any]) -> PositionSeed:
-    amounts = {name: Decimal(str(value)) for name, value in fields.items() if name != "symbol"}
-    return _build(PositionSeed, {**fields, **amounts})
-
-
-def _build(kind: type[Seed], fields: Mapping[str, Any]) -> Seed:
-    unknown = sorted(fields.keys() - {known.name for known in dataclass_fields(kind)})  # type: ignore[arg-type]
-    if unknown:
-        message = f"unknown field: {', '.join(unknown)}"
-        raise ValueError(message)
-    try:
-        return kind(**fields)
-    except TypeError as error:
-        message = f"a field is missing: {error}"
-        raise ValueError(message) from error
-
-
-def _mapping(value: object, name: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        message = f"{name}: a mapping"
-        raise ValueError(message)  # noqa: TRY004, one error for everything wrong in a seed
-    return value

@@ -72,7 +72,8 @@ async def serve(config: SandboxConfig, host: str = "127.0.0.1", port: int = 0) -
         OSError: the address cannot be bound.
     """
     address = _loopback(host)
-    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET  # noqa: PLR2004, the IP version
+    is_ipv6 = isinstance(address, ipaddress.IPv6Address)
+    family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
     # With the protocol named, asyncio sets TCP_NODELAY; without it every second reply waits 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -81,7 +82,7 @@ async def serve(config: SandboxConfig, host: str = "127.0.0.1", port: int = 0) -
     except OSError:
         listener.close()
         raise
-    shown = f"[{address}]" if address.version == 6 else str(address)  # noqa: PLR2004, the IP version
+    shown = f"[{address}]" if is_ipv6 else str(address)
     url = f"http://{shown}:{listener.getsockname()[1]}"
     app = create_app(dataclasses.replace(config, issuer=config.issuer or url))
     settings = uvicorn.Config(

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
@@ -186,7 +187,7 @@ def _unsupported_grant_type() -> TokenError:
 def _refusal(error: TokenError) -> Response:
     body = flat(error.error, error.error.upper(), error.description, error.field)
     headers = dict(_NO_STORE)
-    if error.status == 401:  # noqa: PLR2004, an HTTP status
+    if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Basic realm="aries-sandbox"'
     return JSONResponse(body, status_code=error.status, headers=headers)
 

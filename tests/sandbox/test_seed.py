@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.sandbox import SandboxConfig, load_seed
+from broker.sandbox import SandboxConfig, load_seed, with_flags
 from broker.sandbox.config import AuthMethod
 
 SEED = """
@@ -78,6 +78,29 @@ def test_a_wrong_seed_is_refused(tmp_path: Path, text: str) -> None:
     """A file that is no such YAML is a ValueError."""
     with pytest.raises(ValueError, match=r"."):
         load_seed(written(tmp_path, text))
+
+
+def test_flags_are_entries_of_a_seed() -> None:
+    """A flag names a client, user or account as a seed file does, or changes one switch."""
+    config = with_flags(
+        SandboxConfig(),
+        clients=["{client_id: a, client_secret: b}", "{client_id: c}"],
+        behaviour=["rotation=none", "access_token_seconds=5", "wider_scopes=[withdraw]"],
+    )
+    assert [("a", "b"), ("c", None)] == [(client.client_id, client.client_secret) for client in config.clients]
+    assert SandboxConfig().accounts == config.accounts
+    assert ("none", 5, ("withdraw",)) == (
+        config.behaviour.rotation,
+        config.behaviour.access_token_seconds,
+        config.behaviour.wider_scopes,
+    )
+
+
+@pytest.mark.parametrize("flags", [{"clients": ["a:b"]}, {"users": ["{"]}, {"behaviour": ["rotation"]}])
+def test_wrong_flags_are_refused(flags: dict[str, list[str]]) -> None:
+    """A flag that is no such entry is a ValueError."""
+    with pytest.raises(ValueError, match=r"."):
+        with_flags(SandboxConfig(), **flags)
 
 
 def test_secrets_are_not_shown() -> None:

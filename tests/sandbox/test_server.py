@@ -42,8 +42,9 @@ async def test_the_url_is_the_one_served(host: str) -> None:
     assert (200, running.url) == (answer.status_code, running.state.config.issuer)
 
 
-async def test_stop_ends_calls_that_hang() -> None:
-    """A stop closes the connections of calls that would never end, and the port is free again."""
+async def test_stop_ends_calls_that_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop ends calls that would never end without waiting for them, and the port is free again."""
+    monkeypatch.setattr("broker.sandbox.server.STOP_SECONDS", 3600)
     async with running_sandbox() as sandbox:
         await sandbox.fail(body="hang")
         call = asyncio.ensure_future(sandbox.http.post("/v1/oauth2/token", json=CREDENTIALS))
