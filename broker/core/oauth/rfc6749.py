@@ -1,14 +1,25 @@
-"""RFC 6749: token requests built and token replies read, without I/O."""
+"""RFC 6749: token requests built, and the messages as values; `reply.py` reads what comes back. No I/O."""
 
 from __future__ import annotations
 
+import base64
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from collections.abc import Mapping
+from typing import Final, TypeVar
+from urllib.parse import quote_plus, urlencode
+
+from broker.core.models import Client, GrantType, Provider, TokenEndpointAuth
+from broker.core.secret import Secret
+
+_T = TypeVar("_T")
+
+JWT_BEARER: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A POST to a token endpoint. `body` holds secrets: the type has no printable body."""
+    """A POST to a token endpoint. `body` and `headers` hold secrets: the type prints neither."""
 
     url: str
     headers: Mapping[str, str]
@@ -32,3 +43,113 @@ class HttpReply:
 
     def __repr__(self) -> str:
         return f"HttpReply(status={self.status})"
+
+
+@dataclass(frozen=True, slots=True)
+class SendFailure:
+    """No whole reply came.
+
+    Attributes:
+        sent: at least one byte of the request was written.
+        cause: not sent: dns, connect, tls, egress, withheld, timeout; sent: timeout, reset, too_large, malformed.
+        partial: what had come when the reply broke off, if its head was whole: a refresh token may stand in it.
+    """
+
+    sent: bool
+    cause: str
+    partial: HttpReply | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCredentials:
+    """The client's own rights (RFC 6749 §4.4). `scopes` are wire scopes; `resource` (RFC 8707) may be empty."""
+
+    scopes: frozenset[str]
+    resource: str = ""
+
+    @property
+    def type(self) -> GrantType:
+        """Return how a reply to this is to be read."""
+        return GrantType.CLIENT_CREDENTIALS
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshToken:
+    """A refresh (RFC 6749 §6). `scopes` None sends no `scope` parameter: the provider is not trusted to narrow."""
+
+    token: Secret
+    scopes: frozenset[str] | None = None
+    resource: str = ""
+
+    @property
+    def type(self) -> GrantType:
+        """Return how a reply to this is to be read."""
+        return GrantType.REFRESH_TOKEN
+
+
+def build_token_request(
+    provider: Provider,
+    client: Client,
+    client_secret: Secret | None,
+    grant: ClientCredentials | RefreshToken,
+    *,
+    assertion: str | None = None,
+) -> HttpRequest:
+    """Build the POST to the token endpoint, authenticated in the provider's one configured way (RFC 6749 §2.3).
+
+    `client_secret` is not looked at for private_key_jwt; `assertion` is the signed RFC 7523 assertion for just that.
+
+    Raises:
+        ValueError: client credentials or a narrowed refresh without any scope (an absent `scope` may mean everything),
+            or the credential that the provider's method needs is missing.
+    """
+    parameters = _grant_parameters(grant)
+    headers = {"accept": "application/json"}
+    method = provider.token_endpoint_auth
+    if method is TokenEndpointAuth.PRIVATE_KEY_JWT:
+        signed = _needed(assertion, "an assertion")
+        parameters |= {"client_id": client.client_id, "client_assertion_type": JWT_BEARER, "client_assertion": signed}
+    elif method is TokenEndpointAuth.CLIENT_SECRET_BASIC:
+        headers["authorization"] = _basic(client.client_id, _needed(client_secret, "a secret").reveal())
+    else:
+        parameters |= {"client_id": client.client_id, "client_secret": _needed(client_secret, "a secret").reveal()}
+    if method is TokenEndpointAuth.CLIENT_SECRET_JSON:
+        headers["content-type"] = "application/json"
+        body = json.dumps(parameters)
+    else:
+        headers["content-type"] = "application/x-www-form-urlencoded"
+        body = urlencode(parameters)
+    return HttpRequest(provider.token_url, headers, body.encode())
+
+
+def _grant_parameters(grant: ClientCredentials | RefreshToken) -> dict[str, str]:
+    parameters = {"grant_type": grant.type.value}
+    if isinstance(grant, RefreshToken):
+        parameters["refresh_token"] = grant.token.reveal()
+    if grant.scopes is not None:
+        parameters["scope"] = _scope_parameter(grant.scopes)
+    if grant.resource:
+        parameters["resource"] = grant.resource
+    return parameters
+
+
+def _scope_parameter(scopes: Iterable[str]) -> str:
+    """Return the scopes sorted and space-separated (RFC 6749 §3.3)."""
+    parameter = " ".join(sorted(scopes))
+    if not parameter:
+        msg = "a token request without scopes"
+        raise ValueError(msg)
+    return parameter
+
+
+def _basic(client_id: str, secret: str) -> str:
+    """Return the Basic credentials, both halves form-urlencoded first (RFC 6749 §2.3.1)."""
+    pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"
+
+
+def _needed(value: _T | None, what: str) -> _T:
+    if value is None:
+        msg = f"the provider's client authentication needs {what}"
+        raise ValueError(msg)
+    return value
