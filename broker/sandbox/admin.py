@@ -50,8 +50,7 @@ def _guarded(command: Command) -> Callable[[Request], Awaitable[Response]]:
         try:
             body = json.loads(await request.body() or b"{}")
             if not isinstance(body, dict):
-                message = "the body: an object"
-                raise ValueError(message)  # noqa: TRY004, TRY301, answered below like every wrong value
+                raise ValueError("the body: an object")  # noqa: TRY004, TRY301, answered below like every wrong value
             return JSONResponse(command(request, state, body))
         except KeyError as error:
             return JSONResponse({"error": f"missing or unknown: {error.args[0]}"}, status_code=400)
@@ -78,8 +77,7 @@ def _script_failures(_request: Request, state: State, body: Mapping[str, Any]) -
     """Queue `count` (default 1) failures of the kind described."""
     count = body.get("count", 1)
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_FAILURES:
-        message = f"count: a whole number from 1 to {MAX_FAILURES}"
-        raise ValueError(message)
+        raise ValueError(f"count: a whole number from 1 to {MAX_FAILURES}")
     failure = parse_failure({name: value for name, value in body.items() if name != "count"})
     queue = state.failures[failure.target]
     queue.extend([failure] * count)
@@ -156,8 +154,7 @@ def _reset(request: Request, state: State, _body: Mapping[str, Any]) -> dict[str
 def _known(state: State, body: Mapping[str, Any]) -> RefreshToken:
     refresh_token = state.refresh_tokens.get(str(body["refresh_token"]))
     if refresh_token is None:
-        message = "unknown refresh token"
-        raise ValueError(message)
+        raise ValueError("unknown refresh token")
     return refresh_token
 
 

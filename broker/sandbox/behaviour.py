@@ -149,23 +149,20 @@ def parse_failure(fields: Mapping[str, object]) -> Failure:
 def _parsed(fields: Mapping[str, object], parsers: Mapping[str, Parser]) -> dict[str, Any]:
     unknown = sorted(fields.keys() - parsers.keys())
     if unknown:
-        message = f"unknown: {', '.join(unknown)}; known: {', '.join(parsers)}"
-        raise ValueError(message)
+        raise ValueError(f"unknown: {', '.join(unknown)}; known: {', '.join(parsers)}")
     parsed = {}
     for name, value in fields.items():
         try:
             parsed[name] = parsers[name](value)
         except (TypeError, ValueError) as error:
-            message = f"{name}: {error}"
-            raise ValueError(message) from error
+            raise ValueError(f"{name}: {error}") from error
     return parsed
 
 
 def _whole(least: int, most: int) -> Parser:
     def parse(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            message = f"a whole number from {least} to {most}"
-            raise ValueError(message)
+            raise ValueError(f"a whole number from {least} to {most}")
         return value
 
     return parse
@@ -173,22 +170,19 @@ def _whole(least: int, most: int) -> Parser:
 
 def _seconds(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        message = "a number of seconds"
-        raise ValueError(message)
+        raise ValueError("a number of seconds")
     return float(value)
 
 
 def _scopes(value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(scope, str) for scope in value):
-        message = "a list of scopes"
-        raise ValueError(message)
+        raise ValueError("a list of scopes")
     return tuple(value)
 
 
 def _mapping(value: object) -> Mapping[str, object]:
     if not isinstance(value, Mapping):
-        message = "an object"
-        raise ValueError(message)  # noqa: TRY004, one error for every wrong value
+        raise ValueError("an object")  # noqa: TRY004, one error for every wrong value
     return dict(value)
 
 

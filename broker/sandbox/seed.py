@@ -27,8 +27,7 @@ def load_seed(path: Path) -> SandboxConfig:
     sections = _mapping(document if document is not None else {}, "the seed")
     unknown = sorted(sections.keys() - {"clients", "users", "accounts", "behaviour"})
     if unknown:
-        message = f"unknown section: {', '.join(unknown)}"
-        raise ValueError(message)
+        raise ValueError(f"unknown section: {', '.join(unknown)}")
     return _seeded(SandboxConfig(), sections)
 
 
@@ -73,8 +72,7 @@ def _yaml(text: str) -> object:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         # Without the cause: it quotes the line, and a secret with it.
-        message = "not YAML"
-        raise ValueError(message) from None
+        raise ValueError("not YAML") from None
 
 
 def _seeds(
@@ -86,8 +84,7 @@ def _seeds(
     if entries is None:
         return ()
     if not isinstance(entries, list):
-        message = f"{name}: a list"
-        raise ValueError(message)  # noqa: TRY004, one error for everything wrong in a seed
+        raise ValueError(f"{name}: a list")  # noqa: TRY004, one error for everything wrong in a seed
     return tuple(build(_mapping(entry, name)) for entry in entries)
 
 
@@ -116,17 +113,14 @@ def _position(fields: Mapping[str, Any]) -> PositionSeed:
 def _build(kind: type[Seed], fields: Mapping[str, Any]) -> Seed:
     unknown = sorted(fields.keys() - {known.name for known in dataclasses.fields(kind)})  # type: ignore[arg-type]
     if unknown:
-        message = f"unknown field: {', '.join(unknown)}"
-        raise ValueError(message)
+        raise ValueError(f"unknown field: {', '.join(unknown)}")
     try:
         return kind(**fields)
     except TypeError as error:
-        message = f"a field is missing: {error}"
-        raise ValueError(message) from error
+        raise ValueError(f"a field is missing: {error}") from error
 
 
 def _mapping(value: object, name: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        message = f"{name}: a mapping"
-        raise ValueError(message)  # noqa: TRY004, one error for everything wrong in a seed
+        raise ValueError(f"{name}: a mapping")  # noqa: TRY004, one error for everything wrong in a seed
     return value

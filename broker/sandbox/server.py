@@ -140,11 +140,9 @@ def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError as error:
-        message = f"{host} is not an IP address"
-        raise ValueError(message) from error
+        raise ValueError(f"{host} is not an IP address") from error
     if not address.is_loopback:
-        message = f"the sandbox serves loopback addresses only, not {host}"
-        raise ValueError(message)
+        raise ValueError(f"the sandbox serves loopback addresses only, not {host}")
     return address
 
 

@@ -161,8 +161,7 @@ def _json_pairs(body: bytes) -> list[tuple[str, str]]:
     if not isinstance(document, list) or not all(
         isinstance(pair, tuple) and isinstance(pair[1], str) for pair in document
     ):
-        message = "an object of strings"
-        raise ValueError(message)
+        raise ValueError("an object of strings")
     return document
 
 

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 import pytest
@@ -34,7 +34,7 @@ class Vendor:
         self._http = httpx.Client(verify=NO_AUTHORITIES, trust_env=False)
         self.sdk = FinanceDev(security=security, server_url=sandbox.url, client=self._http, retry_config=None)
 
-    async def call(self, method: Callable[..., Result], **arguments: Any) -> Result:
+    async def call(self, method: Callable[..., Result], **arguments: object) -> Result:
         """Call a method of the SDK."""
         return await asyncio.to_thread(lambda: method(**arguments))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import httpx2
 import pytest
 
@@ -54,7 +52,7 @@ async def test_behaviour_can_be_read_back(sandbox: SandboxDriver) -> None:
         ("POST", "/codes", {"client_id": "desk-app"}),
     ],
 )
-async def test_wrong_commands_are_400(sandbox: SandboxDriver, verb: str, path: str, body: Any) -> None:
+async def test_wrong_commands_are_400(sandbox: SandboxDriver, verb: str, path: str, body: object) -> None:
     """A command that makes no sense is refused with words."""
     response = await sandbox.http.request(
         verb,

@@ -36,7 +36,7 @@ async def sandbox(clock: FakeClock) -> AsyncIterator[SandboxDriver]:
         yield driver
 
 
-def assertion(sandbox: SandboxDriver, clock: FakeClock, client_id: str, **changes: Any) -> str:
+def assertion(sandbox: SandboxDriver, clock: FakeClock, client_id: str, **changes: object) -> str:
     """Return a client assertion, good unless claims are changed."""
     claims = {
         "iss": client_id,

@@ -117,7 +117,7 @@ async def test_a_hang_ends_with_its_peer(sandbox: SandboxDriver) -> None:
 
 
 @pytest.mark.parametrize(("when", "spent"), [("before", False), ("after", True)])
-async def test_before_or_after_the_token_is_spent(sandbox: SandboxDriver, when: str, spent: bool) -> None:  # noqa: FBT001, a table's column
+async def test_before_or_after_the_token_is_spent(sandbox: SandboxDriver, when: str, spent: bool) -> None:
     """A failed refresh leaves the refresh token unspent, or spends it and loses the answer."""
     token = await sandbox.refresh_token()
     await sandbox.fail(body="drop", when=when)

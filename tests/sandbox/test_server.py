@@ -73,8 +73,7 @@ async def test_the_sandbox_s_own_faults_are_marked_too() -> None:
     """A reply to an unexpected exception is a marked 500 without its text."""
 
     def broken_clock() -> float:
-        message = "no time"
-        raise RuntimeError(message)
+        raise RuntimeError("no time")
 
     async with running_sandbox(now=broken_clock) as sandbox:
         answer = await sandbox.http.post("/v1/oauth2/token", json=CREDENTIALS | {"grant_type": "client_credentials"})
@@ -88,7 +87,7 @@ async def test_the_sandbox_s_own_faults_are_marked_too() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("with_file", [False, True])
-def test_run_says_where_it_is_and_ends_cleanly(tmp_path: Path, number: signal.Signals, with_file: bool) -> None:  # noqa: FBT001, a table's column
+def test_run_says_where_it_is_and_ends_cleanly(tmp_path: Path, number: signal.Signals, with_file: bool) -> None:
     """`run` prints one line with the URL and the admin token or its file, and ends with 0 at SIGTERM or SIGINT."""
     token_file = tmp_path / "admin-token"
     process = subprocess.Popen(  # noqa: S603, our own interpreter and text
