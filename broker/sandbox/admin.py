@@ -54,7 +54,7 @@ def _guarded(command: Command) -> Callable[[Request], Awaitable[Response]]:
             return JSONResponse(command(request, state, body))
         except KeyError as error:
             return JSONResponse({"error": f"missing or unknown: {error.args[0]}"}, status_code=400)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             return JSONResponse({"error": str(error)}, status_code=400)
 
     return answer

@@ -29,10 +29,11 @@ def account_id(body: Fields) -> str:
     Raises:
         ApiError: 400.
     """
-    sent = {body[name] for name in ("accountId", "tradingAccountId") if body.get(name) is not None}
+    check = _text(50)
+    sent = {check(name, body[name]) for name in ("accountId", "tradingAccountId") if body.get(name) is not None}
     if len(sent) != 1:
         raise invalid("tradingAccountId", "one account id is required")
-    return _text(50)("tradingAccountId", sent.pop())
+    return sent.pop()
 
 
 def check_order(body: Fields) -> Fields:

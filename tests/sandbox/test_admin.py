@@ -48,6 +48,8 @@ async def test_behaviour_can_be_read_back(sandbox: SandboxDriver) -> None:
         ("POST", "/refresh-tokens", {}),
         ("POST", "/refresh-tokens", {"client_id": "nobody"}),
         ("POST", "/refresh-tokens", {"client_id": "desk-app", "user_id": 7}),
+        ("POST", "/refresh-tokens", {"client_id": "desk-app", "user_id": []}),
+        ("POST", "/refresh-tokens", {"client_id": "desk-app", "lifetime_seconds": "long"}),
         ("POST", "/refresh-tokens/inspect", {"refresh_token": "art_unknown"}),
         ("POST", "/codes", {"client_id": "desk-app"}),
     ],

@@ -80,6 +80,7 @@ async def test_both_generations_place(sandbox: SandboxDriver, account: dict[str,
         ({"currency": "DOLLARS"}, "currency"),
         ({"tradingAccountId": None}, "tradingAccountId"),
         ({"accountId": "TA-1002"}, "tradingAccountId"),
+        ({"accountId": ["TA-1001"]}, "accountId"),
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/orders", "/v1/orders/preview"])
@@ -151,12 +152,13 @@ async def test_cancel_is_final(sandbox: SandboxDriver) -> None:
         ({"tradingAccountId": "TA-1002"}, 404),
         ({"symbol": "MSFT"}, 400),
         ({"side": "SELL"}, 400),
+        ({"side": ["BUY"]}, 400),
         ({"origClOrdId": None}, 400),
     ],
 )
 async def test_cancel_must_name_the_order_as_it_is(
     sandbox: SandboxDriver,
-    changes: dict[str, str | None],
+    changes: dict[str, object],
     status: int,
 ) -> None:
     """Cancel wants the id, the account, the symbol and, if sent, the side of the order."""
