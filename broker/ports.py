@@ -14,7 +14,7 @@ from typing import Protocol
 from broker.core import lease
 from broker.core.audit import AuditEvent
 from broker.core.gcra import Charge, Decision
-from broker.core.models import AccessTokenKey, ApiKey, Catalog, Client, Grant, Kind, Provider
+from broker.core.models import AccessTokenKey, ApiKey, Catalog, Client, Grant, Issuer, Kind, Provider
 from broker.core.oauth.rfc6749 import HttpReply, HttpRequest
 from broker.core.sealing import Binding, Sealed
 from broker.core.secret import Secret
@@ -65,9 +65,7 @@ class CatalogStore(Protocol):
     async def changed_grants(self, since: int) -> Sequence[str] | None:
         """Return ids of grants changed after version `since`, or None when too many to tell: then drop all."""
 
-    async def write_objects(
-        self, changes: Sequence[ObjectChange], *, revision: int | None, event: AuditEvent
-    ) -> int:
+    async def write_objects(self, changes: Sequence[ObjectChange], *, revision: int | None, event: AuditEvent) -> int:
         """Apply all changes and raise the version, in one transaction; return the new version.
 
         With `revision`, the stored revision must be smaller and is replaced. The event is stored in the same
@@ -139,7 +137,10 @@ class GrantStore(Protocol):
         """Return grants in name order, from the first name greater than `after`."""
 
     async def grant_counts(self) -> Mapping[str, int]:
-        """Return the number of grants by display state (`ok`, `quarantined`, `unknown`, `frozen`, `revoked`), from counters."""
+        """Return the number of grants by display state, from counters.
+
+        The states are `ok`, `quarantined`, `unknown`, `frozen` and `revoked`.
+        """
 
     async def apply(self, grant_id: str, event: lease.Event) -> lease.GrantState | None:
         """Run one step of the redeem (any event but Land and Consented) in a transaction of its own.
@@ -157,7 +158,7 @@ class GrantStore(Protocol):
         Return the state afterwards; `current == land.fingerprint` tells whether it became the current one.
         """
 
-    async def keep_and_consent(
+    async def keep_and_consent(  # noqa: PLR0913 - one write
         self,
         grant_id: str,
         event: lease.Consented,
@@ -355,11 +356,15 @@ class NotSentError(Exception):
 
 
 class ReplyLostError(Exception):
-    """Bytes were written and no usable reply came; `cause` is one of: timeout, reset, too_large, malformed."""
+    """Bytes were written and no whole reply came; `cause` is one of: timeout, reset, too_large, malformed.
 
-    def __init__(self, cause: str) -> None:
+    `partial` is what had come, when the reply's head was whole: a refresh token may stand in it.
+    """
+
+    def __init__(self, cause: str, partial: HttpReply | None = None) -> None:
         super().__init__(cause)
         self.cause = cause
+        self.partial = partial
 
 
 class TokenEndpoint(Protocol):
@@ -387,13 +392,13 @@ class TokenEndpoint(Protocol):
 
 
 class AssertionSigner(Protocol):
-    """Signs client assertions for private_key_jwt (RFC 7523 §2.2, §3)."""
+    """Signs client assertions (RFC 7523) with a client's private key."""
 
-    def sign(self, provider: Provider, client: Client, private_key: Secret) -> str:
-        """Return an assertion for one request: audience the provider's issuer, one-time `jti`, at most 60 s of life.
+    def sign(self, provider: Provider, client: Client, private_key: Secret, *, now: float) -> str:
+        """Return an assertion that lives at most 60 s from `now` (UTC, seconds) and is never the same twice.
 
         Raises:
-            ProviderRefusedClientError: the stored key is no private key that can be used (cause `private_key`).
+            ProviderRefusedClientError: the secret is not a PEM private key that can sign (cause `private_key`).
         """
 
 

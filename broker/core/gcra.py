@@ -61,7 +61,9 @@ def charge(limit: str, bucket: tuple[str, ...], window: Window, cost: int = 1) -
     return Charge(limit, bucket, interval, interval * window.burst, cost)
 
 
-def spend(tats: Mapping[tuple[str, ...], int], charges: Sequence[Charge], now: int) -> tuple[Decision, dict[tuple[str, ...], int]]:
+def spend(
+    tats: Mapping[tuple[str, ...], int], charges: Sequence[Charge], now: int
+) -> tuple[Decision, dict[tuple[str, ...], int]]:
     """Decide a batch all-or-nothing; return the strictest decision and the TATs to store (empty when refused).
 
     Args:

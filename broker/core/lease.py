@@ -217,12 +217,10 @@ class Consented:
     fingerprint: str
 
 
-Event = (
-    Take | Extend | Sent | Land | NotRotated | NotSent | NotConsumed | Refused | Unknown | Finish | Consented
-)
+Event = Take | Extend | Sent | Land | NotRotated | NotSent | NotConsumed | Refused | Unknown | Finish | Consented
 
 
-def step(state: GrantState, event: Event, now: int, times: RedeemTimes) -> GrantState | None:  # noqa: PLR0911 - one return per step of the table
+def step(state: GrantState, event: Event, now: int, times: RedeemTimes) -> GrantState | None:  # noqa: C901, PLR0911 - a row of the table each
     """Return the grant after `event`, or None when the step's condition does not hold.
 
     Args:
@@ -279,9 +277,7 @@ def _keep(state: GrantState, fingerprint: str, consent: int, attempt: int, now: 
 
 
 def _take(state: GrantState, event: Take, now: int, times: RedeemTimes) -> GrantState | None:
-    free = state.phase is Phase.IDLE or (
-        state.phase in {Phase.PREPARED, Phase.LANDED} and _lease_over(state, now)
-    )
+    free = state.phase is Phase.IDLE or (state.phase in {Phase.PREPARED, Phase.LANDED} and _lease_over(state, now))
     if (
         state.current is None
         or state.hold is not Hold.NONE
@@ -367,9 +363,7 @@ def _not_rotated(state: GrantState, event: NotRotated) -> GrantState | None:
 def _give_back(state: GrantState, sends: int, in_doubt: bool, not_before: int) -> GrantState:  # noqa: FBT001 - private
     if in_doubt:
         return replace(state, phase=Phase.UNKNOWN, sends=sends, not_before=not_before)
-    return replace(
-        state, phase=Phase.IDLE, sends=0, first_sent_at=None, replay_until=None, not_before=not_before
-    )
+    return replace(state, phase=Phase.IDLE, sends=0, first_sent_at=None, replay_until=None, not_before=not_before)
 
 
 def _not_sent(state: GrantState, event: NotSent, now: int) -> GrantState | None:
@@ -396,10 +390,10 @@ def _refused(state: GrantState, event: Refused, now: int) -> GrantState | None:
     tokens = tuple(
         replace(token, refused_at=now) if token.fingerprint == state.current else token for token in state.tokens
     )
-    refused = replace(
-        state, tokens=tokens, phase=Phase.IDLE, first_sent_at=None, replay_until=None, sends=0, probes=0
-    )
-    others = [t for t in tokens if t.consent == state.consent and t.refused_at is None and t.fingerprint != state.current]
+    refused = replace(state, tokens=tokens, phase=Phase.IDLE, first_sent_at=None, replay_until=None, sends=0, probes=0)
+    others = [
+        t for t in tokens if t.consent == state.consent and t.refused_at is None and t.fingerprint != state.current
+    ]
     fresh = [token for token in others if token.first_sent_at is None]
     if fresh:
         newest = max(fresh, key=_age)

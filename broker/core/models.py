@@ -38,8 +38,8 @@ class Kind(StrEnum):
 class TokenEndpointAuth(StrEnum):
     """How we authenticate at the token endpoint; pinned per provider, never probed (RFC 7591 §2 names, plus JSON)."""
 
-    CLIENT_SECRET_BASIC = "client_secret_basic"
-    CLIENT_SECRET_POST = "client_secret_post"
+    CLIENT_SECRET_BASIC = "client_secret_basic"  # noqa: S105 - a method's name
+    CLIENT_SECRET_POST = "client_secret_post"  # noqa: S105 - the same
     CLIENT_SECRET_JSON = "client_secret_json"
     PRIVATE_KEY_JWT = "private_key_jwt"
 
@@ -69,7 +69,7 @@ class GrantType(StrEnum):
     """How tokens of a grant are got."""
 
     CLIENT_CREDENTIALS = "client_credentials"
-    REFRESH_TOKEN = "refresh_token"
+    REFRESH_TOKEN = "refresh_token"  # noqa: S105 - a grant type's name
 
 
 class Narrowing(StrEnum):
@@ -212,7 +212,8 @@ class Limit:
 class Issuer:
     """Who may vouch for callers with a JWT; `name` becomes the kind of their caller ids.
 
-    Exactly one of `jwks_uri` and `jwks_file` is set; `ca_file` and `token_file` are for fetching `jwks_uri` (Kubernetes).
+    Exactly one of `jwks_uri` and `jwks_file` is set; `ca_file` and `token_file` serve to fetch `jwks_uri`, as Kubernetes
+    wants it.
     """
 
     id: str
@@ -248,7 +249,8 @@ class ApiKey:
         id: the middle of `abk_<id>_<43 characters>`.
         name: the subject of the caller id.
         mac: HMAC of `core/api_keys.maced_api_key` under the MAC key `mac_key_id`.
-        bootstrap_until: UTC epoch seconds; set only on the first admin key, which dies then or once another admin is there.
+        bootstrap_until: UTC epoch seconds; set only on the first admin key, which dies then or once another admin is
+            there.
     """
 
     id: str

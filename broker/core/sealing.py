@@ -44,7 +44,7 @@ def client_secret_binding(client: str, version: int, token_origin: str) -> Bindi
     return Binding("client_secrets", (client, version), token_origin)
 
 
-def access_token_binding(
+def access_token_binding(  # noqa: PLR0913 - every immutable fact of the row
     grant_id: str, epoch: int, client_id: str, scopes: str, resource: str, attempt: int, token_origin: str
 ) -> Binding:
     """Bind a cached access token to its cache key and attempt."""

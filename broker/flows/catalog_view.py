@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from contextlib import suppress
 from typing import Final
 
 from broker.core.errors import StoreUnavailableError
@@ -20,8 +21,8 @@ MAX_GRANTS: Final = 10_000
 class CatalogView:
     """The catalogue as of `version`, and the grants read since.
 
-    Every audit commit returns the store's version; `catch_up` is awaited when it is newer than ours, so that freezes and
-    policy changes hold from their commit on every replica. The poll only serves processes nobody calls.
+    Every audit commit returns the store's version; `catch_up` is awaited when it is newer than ours, so that freezes
+    and policy changes hold from their commit on every replica. The poll only serves processes nobody calls.
     """
 
     def __init__(self, catalog_store: CatalogStore, grant_store: GrantStore) -> None:
@@ -71,10 +72,8 @@ class CatalogView:
     async def poll(self) -> None:
         """Follow the store's version until cancelled; a store that is away is tried again."""
         while True:
-            try:
+            with suppress(StoreUnavailableError):  # requests find out by themselves; the next poll tries again
                 await self.catch_up(await self._catalog_store.read_version())
-            except StoreUnavailableError:  # requests find out by themselves; the next poll tries again
-                pass
             await asyncio.sleep(POLL_SECONDS)
 
     async def _reload(self) -> None:

@@ -1,8 +1,8 @@
 """GetToken, from the caller's wish to a token in its hand.
 
-    pay the caller's bucket ▸ decide (policy, holds, scopes → one cache key) ▸ pay the grant's bucket
-    ▸ the key's token, or wait until it is got ▸ decide again ▸ hold what was granted against what was asked
-    ▸ audit event durable, which tells the store's version ▸ moved? decide again ▸ answer
+pay the caller's bucket ▸ decide (policy, holds, scopes → one cache key) ▸ pay the grant's bucket
+▸ the key's token, or wait until it is got ▸ decide again ▸ hold what was granted against what was asked
+▸ audit event durable, which tells the store's version ▸ moved? decide again ▸ answer
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from broker.core.errors import (
     LifetimeUnattainableError,
     PolicyDeniedError,
 )
-from broker.core.identity import CallerId
-from broker.core.models import AccessTokenKey, LimitTarget, Narrowing, Policy, Window
 from broker.core.gcra import charge
+from broker.core.identity import CallerId, Role
+from broker.core.models import AccessTokenKey, LimitTarget, Narrowing, Policy, Window
 from broker.core.secret import Secret
 from broker.flows.catalog_view import CatalogView
 from broker.flows.limits import charges_for, spend
@@ -176,14 +176,12 @@ class GetToken:
         """Return what this caller may have now, or raise; called anew after every wait."""
         catalog = self._view.catalog
         roles = policy.roles_of(catalog.roles, request.caller)
-        name = request.grant or await self._only_grant(request.caller, bool(roles))
+        name = request.grant or await self._only_grant(request.caller, roles)
         trail.grant = name
         grant = await self._view.grant(name)
         client = None if grant is None else catalog.clients.get(grant.client)
         provider = None if client is None else catalog.providers.get(client.provider)
-        decision = policy.decide(
-            catalog.policies, request.caller, name, frozenset(requested), provider, roles=roles
-        )
+        decision = policy.decide(catalog.policies, request.caller, name, frozenset(requested), provider, roles=roles)
         if decision.policy is None or grant is None or client is None or provider is None:
             raise PolicyDeniedError("no policy allows this caller the grant and every scope asked for")
         trail.client, trail.provider, trail.policy = client.name, provider.name, decision.policy.name
@@ -192,8 +190,8 @@ class GetToken:
             raise GrantHeldError("the grant is held by operators")
         return Decided(requested, decision.policy, wish_for(grant, client, provider, asked, request.resource))
 
-    async def _only_grant(self, caller: CallerId, holds_role: bool) -> str:  # noqa: FBT001 - private
-        patterns = () if holds_role else policy.grant_patterns(self._view.catalog.policies, caller)
+    async def _only_grant(self, caller: CallerId, roles: frozenset[Role]) -> str:
+        patterns = policy.grant_patterns(self._view.catalog.policies, caller, roles)
         names = await self._grants.match_grants(patterns, MAX_NAMES) if patterns else ()
         if len(names) != 1:
             raise GrantAmbiguousError(
@@ -281,4 +279,3 @@ class GetToken:
             source=issued.source,
             fingerprint=issued.fingerprint,
         )
-

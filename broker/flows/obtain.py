@@ -136,7 +136,7 @@ class Obtain:
 
         try:
             source = await self._find_or_redeem(wish, min_lifetime, fail)
-        except BaseException as error:  # noqa: BLE001 - whatever happened, the waiters are told
+        except BaseException as error:  # whatever happened, the waiters are told
             fail(error)
             if not isinstance(error, Exception):
                 raise
@@ -144,7 +144,9 @@ class Obtain:
             if not future.done():
                 future.set_result(source)
 
-    async def _find_or_redeem(self, wish: Wish, min_lifetime: float | None, trouble: Callable[[BrokerError], None]) -> str:
+    async def _find_or_redeem(
+        self, wish: Wish, min_lifetime: float | None, trouble: Callable[[BrokerError], None]
+    ) -> str:
         started = self._clock.boottime()
         if self._good(await self._stored(wish), min_lifetime):
             return "store"

@@ -9,14 +9,14 @@ from typing import Final
 
 from broker.core.errors import ProviderRefusedClientError, RateLimitedError
 from broker.core.models import Limit, LimitTarget, TokenEndpointAuth
+from broker.core.oauth.reply import Reading, read_reply
 from broker.core.oauth.rfc6749 import (
     ClientCredentials,
+    HttpReply,
     HttpRequest,
-    Reading,
     RefreshToken,
     SendFailure,
     build_token_request,
-    read_reply,
 )
 from broker.core.sealing import client_secret_binding
 from broker.core.secret import Secret
@@ -31,6 +31,7 @@ from broker.ports import (
     ReplyLostError,
     SealBrokenError,
     SecretStore,
+    Telemetry,
     TokenEndpoint,
 )
 
@@ -58,6 +59,7 @@ class ProviderCall:
         signer: AssertionSigner,
         buckets: Buckets,
         clock: Clock,
+        telemetry: Telemetry,
         limits: Callable[[], Sequence[Limit]],
         refuse_sandbox: bool,
     ) -> None:
@@ -67,6 +69,7 @@ class ProviderCall:
         self._signer = signer
         self._buckets = buckets
         self._clock = clock
+        self._telemetry = telemetry
         self._limits = limits
         self._refuse_sandbox = refuse_sandbox
 
@@ -113,7 +116,7 @@ class ProviderCall:
     def _build(self, wish: Wish, secret: Secret, grant: ClientCredentials | RefreshToken) -> HttpRequest:
         assertion = None
         if wish.provider.token_endpoint_auth is TokenEndpointAuth.PRIVATE_KEY_JWT:
-            assertion = self._signer.sign(wish.provider, wish.client, secret)
+            assertion = self._signer.sign(wish.provider, wish.client, secret, now=self._clock.now())
         return build_token_request(wish.provider, wish.client, secret, grant, assertion=assertion)
 
     async def send(
@@ -124,7 +127,8 @@ class ProviderCall:
         Raises:
             BrokerError: only what `before_write` raised; then nothing was written.
         """
-        result: HttpReplyOrFailure
+        result: HttpReply | SendFailure
+        sent_at = self._clock.now()
         try:
             result = await self._endpoint.send(
                 wish.provider, prepared.request, before_write=before_write, reply_deadline=reply_deadline
@@ -133,10 +137,13 @@ class ProviderCall:
             result = SendFailure(sent=False, cause=error.cause)
         except ReplyLostError as error:
             result = SendFailure(sent=True, cause=error.cause)
-        return read_reply(
+        reading = read_reply(
             result,
             provider=wish.provider,
             grant_type=wish.grant.type,
+            sent_at=sent_at,
             now=self._clock.now(),
             refuse_sandbox=self._refuse_sandbox,
         )
+        self._telemetry.redeem_finished(wish.provider.name, reading.outcome.value)
+        return reading

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from broker.core import scopes
 from broker.core.errors import BrokerError, ScopeNotGrantedError
 from broker.core.models import AccessTokenKey, GrantType, NarrowingProfile
-from broker.core.oauth.rfc6749 import TokenResponse
+from broker.core.oauth.token_response import TokenResponse
 from broker.core.sealing import Binding, access_token_binding
 from broker.flows.token_cache import CachedToken
 from broker.flows.wish import Wish
@@ -45,8 +45,8 @@ class Receive:
         """
         verdict = scopes.judge(
             wish.asked,
-            tokens.scope,
-            tokens.claimed_scope,
+            tokens.reply_scopes,
+            tokens.unverified_claim_scopes,
             wish.grant_scopes,
             wish.provider.absent_scope,
             proved=narrowing_proved(wish),
@@ -87,7 +87,8 @@ class Receive:
 
         Args:
             wish: whose provider says which endpoint's tokens may be served.
-            stored: as read; read_at: CLOCK_BOOTTIME seconds before the statement that read it.
+            stored: as read.
+            read_at: CLOCK_BOOTTIME seconds before the statement that read it.
         """
         try:
             access_token = await self._cipher.open(

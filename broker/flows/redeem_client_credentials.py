@@ -51,9 +51,7 @@ class RedeemClientCredentials:
         if attempt is None:
             return None
         try:
-            async with beating(
-                self._times.extend_every / 1000, lambda: self._grants.extend_access(wish.key, attempt)
-            ):
+            async with beating(self._times.extend_every / 1000, lambda: self._grants.extend_access(wish.key, attempt)):
                 received = await self._redeem(wish, attempt)
         except BrokerError:
             await self._grants.release_access(wish.key, attempt)
@@ -72,9 +70,7 @@ class RedeemClientCredentials:
             wish, prepared, before_write=_no_licence_needed, reply_deadline=self._times.client_credentials_reply / 1000
         )
         await self._grants.record_attempt(
-            AttemptRecord(
-                wish.grant.id, attempt, self._owner, prepared.secret_version, reading.outcome, reading.cause
-            )
+            AttemptRecord(wish.grant.id, attempt, self._owner, prepared.secret_version, reading.outcome, reading.cause)
         )
         if reading.tokens is None:
             raise reading.problem()

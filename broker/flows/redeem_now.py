@@ -13,9 +13,7 @@ from broker.ports import CatalogStore, GrantStore
 class RedeemNow:
     """Redeem and tell whether the provider rotated the token."""
 
-    def __init__(
-        self, *, view: CatalogView, catalog_store: CatalogStore, grants: GrantStore, obtain: Obtain
-    ) -> None:
+    def __init__(self, *, view: CatalogView, catalog_store: CatalogStore, grants: GrantStore, obtain: Obtain) -> None:
         self._view = view
         self._catalog_store = catalog_store
         self._grants = grants

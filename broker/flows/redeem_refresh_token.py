@@ -23,7 +23,8 @@ from broker.core.errors import (
     ScopeSetsError,
     StoreUnavailableError,
 )
-from broker.core.oauth.rfc6749 import Outcome, Reading, RefreshToken
+from broker.core.oauth.reply import Outcome, Reading
+from broker.core.oauth.rfc6749 import RefreshToken
 from broker.core.sealing import refresh_token_binding
 from broker.core.secret import Secret
 from broker.flows.beat import beating
@@ -167,12 +168,8 @@ class RedeemRefreshToken:
         """Commit SENT; only within a second of asking may the socket be written, and nothing is awaited after that."""
         asked_at = self._clock.boottime()
         window = tenure.wish.provider.replay_window
-        replay_for = (
-            None if window is None else window * 1000 - self._times.refresh_reply - self._times.replay_margin
-        )
-        state = await self._grants.apply(
-            tenure.grant_id, lease.Sent(tenure.attempt, tenure.generation, replay_for)
-        )
+        replay_for = None if window is None else window * 1000 - self._times.refresh_reply - self._times.replay_margin
+        state = await self._grants.apply(tenure.grant_id, lease.Sent(tenure.attempt, tenure.generation, replay_for))
         late = (self._clock.boottime() - asked_at) * 1000 >= self._times.write_within
         if state is None or late:
             raise NotSentError("withheld")
@@ -198,9 +195,7 @@ class RedeemRefreshToken:
                 return await self._landed(tenure, reading, started)
 
     async def _refused(self, tenure: _Tenure) -> BrokerError:
-        state = await self._apply(
-            tenure, lease.Refused(tenure.attempt, tenure.generation, tenure.consent)
-        )
+        state = await self._apply(tenure, lease.Refused(tenure.attempt, tenure.generation, tenure.consent))
         if state is not None and state.health is lease.Health.QUARANTINED:
             self._audit.offer(self._trail(tenure).event(Action.GRANT_QUARANTINE, self._clock.now()))
             return GrantQuarantinedError(
@@ -228,9 +223,7 @@ class RedeemRefreshToken:
         )
         land = lease.Land(tenure.attempt, tenure.generation, tenure.consent, self._cipher.fingerprint(token))
         event = self._trail(tenure).event(Action.GRANT_REDEEM, self._clock.now(), fingerprint=land.fingerprint)
-        state = await self._surely(
-            tenure, lambda: self._grants.keep_and_land(tenure.grant_id, land, sealed, event)
-        )
+        state = await self._surely(tenure, lambda: self._grants.keep_and_land(tenure.grant_id, land, sealed, event))
         return state.current == land.fingerprint
 
     async def _finish(self, tenure: _Tenure, token: StoredAccessToken | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from broker.core.audit import Action, AuditEvent
@@ -34,7 +34,7 @@ class Trail:
 
     def event(self, action: Action, now: float, **facts: str) -> AuditEvent:
         """Return the call's event at `now` (UTC seconds), with further facts of AuditEvent by name; bounded."""
-        return AuditEvent(
+        known = AuditEvent(
             time=datetime.fromtimestamp(now, UTC),
             action=action,
             actor=self.actor,
@@ -42,14 +42,12 @@ class Trail:
             request_id=self.request_id,
             caller_request_id=self.caller_request_id,
             method=self.method,
-            **{
-                "grant": self.grant,
-                "client": self.client,
-                "provider": self.provider,
-                "policy": self.policy,
-                "scopes": self.scopes,
-                "object_kind": self.object_kind,
-                "object_name": self.object_name,
-                **facts,
-            },
-        ).bounded()
+            grant=self.grant,
+            client=self.client,
+            provider=self.provider,
+            policy=self.policy,
+            scopes=self.scopes,
+            object_kind=self.object_kind,
+            object_name=self.object_name,
+        )
+        return replace(known, **facts).bounded()  # type: ignore[arg-type]  # facts are the event's text fields

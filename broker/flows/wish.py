@@ -34,9 +34,7 @@ class Wish:
         return origin_of(self.provider.token_url)
 
 
-def wish_for(
-    grant: Grant, client: Client, provider: Provider, asked: AbstractSet[str], resource: str = ""
-) -> Wish:
+def wish_for(grant: Grant, client: Client, provider: Provider, asked: AbstractSet[str], resource: str = "") -> Wish:
     """Return the wish for some wire scopes of a grant.
 
     Raises:

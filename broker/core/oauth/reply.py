@@ -76,8 +76,14 @@ class Reading:
     cause: Cause = Cause.NONE
     retry_after: float | None = None
 
+    def problem(self) -> BrokerError:
+        """Return the error of a reading without tokens; asking another one is a bug of ours."""
+        if self.error is None:
+            raise RuntimeError("a reading with tokens has no problem")
+        return self.error
 
-def read_reply(
+
+def read_reply(  # noqa: PLR0913 - every fact a reading depends on
     result: HttpReply | SendFailure,
     *,
     grant_type: GrantType,
