@@ -391,17 +391,6 @@ class TokenEndpoint(Protocol):
         """
 
 
-class AssertionSigner(Protocol):
-    """Signs client assertions (RFC 7523) with a client's private key."""
-
-    def sign(self, provider: Provider, client: Client, private_key: Secret, *, now: float) -> str:
-        """Return an assertion that lives at most 60 s from `now` (UTC, seconds) and is never the same twice.
-
-        Raises:
-            ProviderRefusedClientError: the secret is not a PEM private key that can sign (cause `private_key`).
-        """
-
-
 class Discovery(Protocol):
     """Authorization server metadata (RFC 8414, OpenID Connect Discovery)."""
 
