@@ -40,7 +40,7 @@ class TokenEndpointAuth(StrEnum):
 
     CLIENT_SECRET_BASIC = "client_secret_basic"  # noqa: S105 - a method's name
     CLIENT_SECRET_POST = "client_secret_post"  # noqa: S105 - the same
-    CLIENT_SECRET_JSON = "client_secret_json"
+    CLIENT_SECRET_JSON = "client_secret_json"  # noqa: S105 - the same
     PRIVATE_KEY_JWT = "private_key_jwt"
 
 
@@ -212,8 +212,8 @@ class Limit:
 class Issuer:
     """Who may vouch for callers with a JWT; `name` becomes the kind of their caller ids.
 
-    Exactly one of `jwks_uri` and `jwks_file` is set; `ca_file` and `token_file` serve to fetch `jwks_uri`, as Kubernetes
-    wants it.
+    Exactly one of `jwks_uri` and `jwks_file` is set; `ca_file` and `token_file` serve to fetch `jwks_uri`, the way
+    Kubernetes wants it.
     """
 
     id: str
