@@ -31,8 +31,8 @@ A token is "new" when it belongs to this grant and consent, was never sent, neve
     NotSent        back to idle, or to unknown while an earlier      attempt; prepared or sent
                    send is in doubt; sends-1 if counted; not_before
     NotConsumed    as NotSent, the send stays counted                attempt, sent
-    Refused        token refused; then the newest new token, else    attempt, generation, consent, sent
-                   the token in doubt (→ unknown), else quarantined
+    Refused        token refused; then the newest new token,         attempt, generation, consent, sent
+                   else quarantined
     Unknown        sent → unknown                                    sent, and attempt is mine or the lease is over
     Finish         landed → idle                                     attempt, landed
     Consented      consent, generation, attempt, epoch +1; current,  hold=none
@@ -40,6 +40,10 @@ A token is "new" when it belongs to this grant and consent, was never sent, neve
 
 Not in the table of the first draft and added here: NotSent from `prepared` (a connection refused before the licence
 to write was taken gives the lease back at once instead of making others wait for its end).
+
+Refused has no token in doubt to fall back to: a token leaves `current` only when it was rotated, refused or belongs to
+an older login, and a rotated token is spent, so sending it would be reuse. A step that replaces a token whose fate is
+open (the adoption of a successor) has to mark the one it replaces.
 """
 
 from __future__ import annotations
@@ -391,23 +395,10 @@ def _refused(state: GrantState, event: Refused, now: int) -> GrantState | None:
         replace(token, refused_at=now) if token.fingerprint == state.current else token for token in state.tokens
     )
     refused = replace(state, tokens=tokens, phase=Phase.IDLE, first_sent_at=None, replay_until=None, sends=0, probes=0)
-    others = [
-        t for t in tokens if t.consent == state.consent and t.refused_at is None and t.fingerprint != state.current
-    ]
-    fresh = [token for token in others if token.first_sent_at is None]
+    fresh = [token for token in tokens if is_new(state, token)]
     if fresh:
         newest = max(fresh, key=_age)
         return replace(refused, current=newest.fingerprint, generation=state.generation + 1, attempt=state.attempt + 1)
-    if others:
-        doubtful = max(others, key=_age)
-        return replace(
-            refused,
-            current=doubtful.fingerprint,
-            generation=state.generation + 1,
-            phase=Phase.UNKNOWN,
-            first_sent_at=doubtful.first_sent_at,
-            sends=1,
-        )
     return replace(refused, health=Health.QUARANTINED)
 
 
