@@ -30,7 +30,7 @@ def matches(pattern: str, text: str) -> bool:
     found = _SEPARATOR.split(text)
     if wanted[-1] == _REST:
         wanted.pop()
-        if len(found) <= len(wanted):
+        if len(found) < len(wanted):
             return False
         found = found[: len(wanted)]
     return len(wanted) == len(found) and all(map(_matches_segment, wanted, found))

@@ -54,6 +54,7 @@ def naive_segments(pattern: str, text: str) -> bool:
         ("a*a", "a", False),
         ("a*b*a", "aba", True),
         ("a*ab*a", "aba", False),
+        ("a*b*b", "ab", False),
         ("spiffe://corp.example/ns/reports/*", "spiffe://corp.example/ns/reports/sa", True),
         ("spiffe://corp.example/ns/reports/*", "spiffe://corp.example/ns/reports/sa/x", False),
         ("spiffe://corp.example/ns/*/sa/orders", "spiffe://corp.example/ns/trading/sa/orders", True),

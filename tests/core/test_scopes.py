@@ -81,6 +81,12 @@ def test_a_scope_no_provider_has_is_refused_before_policy(requested: list[str]) 
 # --- product scopes and wire scopes ----------------------------------------------------------------------------------
 
 
+def test_the_wire_scopes_a_caller_may_name() -> None:
+    """The mapped ones and the further ones, but no further one that bears a product scope's name."""
+    made = provider({"trade": ["trade", "t"], "admin": []}, wire_scopes=["extra", "admin"])
+    assert words("trade t extra") == scopes.known_wire(made)
+
+
 @pytest.mark.parametrize(
     ("requested", "expected"),
     [
@@ -162,6 +168,7 @@ def test_a_product_scope_is_granted_only_whole(wire: frozenset[str], expected: s
         ({"withdraw": ["cash:out"], "trade": ["t"]}, ["cash:out"], set()),
         ({"withdraw": ["cash:out"], "trade": ["t", "cash:out"]}, ["trade"], {"t"}),
         ({"withdraw": ["withdraw"]}, ["withdraw"], set()),
+        ({"trade": ["t", "withdraw"]}, ["trade"], {"t"}),
     ],
 )
 def test_withdraw_and_admin_are_never_accepted_unasked(
