@@ -391,6 +391,19 @@ class TokenEndpoint(Protocol):
         """
 
 
+class AssertionSigner(Protocol):
+    """Signs client assertions for private_key_jwt (RFC 7523 §2.2, §3)."""
+
+    def sign(self, provider: Provider, client: Client, private_key: Secret, *, now: float) -> str:
+        """Return an assertion for one request: audience the provider's issuer, one-time `jti`, at most 60 s of life.
+
+        `now` is UTC in seconds.
+
+        Raises:
+            ProviderRefusedClientError: the stored secret is no private key that can be used (cause `private_key`).
+        """
+
+
 class Discovery(Protocol):
     """Authorization server metadata (RFC 8414, OpenID Connect Discovery)."""
 
@@ -424,6 +437,17 @@ class AuditSink(Protocol):
 
     def offer(self, event: AuditEvent) -> bool:
         """Queue an event nobody waits for; False when the queue's share for such events is full: count it then."""
+
+
+class OutboxSink(Protocol):
+    """Where events of the outbox become durable audit events."""
+
+    async def deliver(self, pending: Sequence[PendingEvent]) -> None:
+        """Return once each event is durable, exactly once however often and by however many it is delivered.
+
+        Raises:
+            AuditUnavailableError: within one second; some may be stored: deliver all again.
+        """
 
 
 class AuditLog(Protocol):

@@ -136,7 +136,7 @@ class ProviderCall:
         except NotSentError as error:
             result = SendFailure(sent=False, cause=error.cause)
         except ReplyLostError as error:
-            result = SendFailure(sent=True, cause=error.cause)
+            result = SendFailure(sent=True, cause=error.cause, partial=error.partial)
         reading = read_reply(
             result,
             provider=wish.provider,

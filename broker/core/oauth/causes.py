@@ -49,9 +49,9 @@ class Cause(StrEnum):
 
     @classmethod
     def of_failure(cls, text: str) -> Cause:
-        """Return the cause of that name; a name outside the list is MALFORMED, so that the list stays closed."""
+        """Return the cause of that name; any other word is MALFORMED, so that the list stays closed."""
         try:
-            return cls(text)
+            return cls(text or cls.MALFORMED)
         except ValueError:
             return cls.MALFORMED
 
