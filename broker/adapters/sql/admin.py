@@ -1,0 +1,68 @@
+"""The frame of every transaction that changes what is configured: one at a time, its last act a new version."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from broker.adapters.sql.lanes import Lanes
+from broker.adapters.sql.outbox import has_event, put_event
+from broker.adapters.sql.rows import fresh_id
+from broker.adapters.sql.tables import changes, control
+from broker.core.audit import AuditEvent
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Change:
+    """A change under way.
+
+    Attributes:
+        version: the version it will have.
+        revision: the configuration's revision before it, and after it when replaced.
+        touched: (kind, id) of everything it changed.
+    """
+
+    connection: AsyncConnection
+    version: int
+    revision: int
+    touched: set[tuple[str, str]] = field(default_factory=set)
+
+
+class Unchanged(Exception):  # noqa: N818 - not an error: the change turned out not to be one
+    """Raised by a change that found nothing to do; the transaction is rolled back."""
+
+
+async def change(lanes: Lanes, work: Callable[[Change], Awaitable[T]], event: AuditEvent) -> tuple[T, int]:
+    """Run `work` as one change with its event; return what it returned and the new version.
+
+    The control row is locked first, so that changes come one after another and cannot wait for each other in a ring,
+    and raised last, so that whoever sees the version sees the change.
+    """
+    event_id = fresh_id()
+
+    async def transaction(connection: AsyncConnection) -> tuple[T, int]:
+        row = (await connection.execute(select(control).with_for_update())).one()
+        under_way = Change(connection, row.version + 1, row.revision)
+        result = await work(under_way)
+        await put_event(connection, event_id, event)
+        await _note(connection, under_way.version, under_way.touched)
+        await connection.execute(update(control).values(version=under_way.version, revision=under_way.revision))
+        return result, under_way.version
+
+    async def confirm(connection: AsyncConnection) -> bool:
+        await connection.execute(select(control.c.id).with_for_update())
+        return await has_event(connection, event_id)
+
+    return await lanes.write(transaction, confirm=confirm)
+
+
+async def _note(connection: AsyncConnection, version: int, touched: Iterable[tuple[str, str]]) -> None:
+    rows = [{"version": version, "kind": kind, "id": id_} for kind, id_ in sorted(touched)]
+    if rows:
+        await connection.execute(insert(changes), rows)

@@ -1,0 +1,46 @@
+"""Events stored in the transaction of the change they tell of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import exists, false, insert, literal, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from broker.adapters.sql.objects_json import decode_event, encode_event
+from broker.adapters.sql.part import Part
+from broker.adapters.sql.tables import control, outbox
+from broker.core.audit import AuditEvent
+from broker.ports import PendingEvent
+
+
+async def put_event(connection: AsyncConnection, event_id: str, event: AuditEvent) -> None:
+    """Store an event beside the version as it is now."""
+    values = select(literal(event_id), control.c.version, literal(encode_event(event.bounded())), false())
+    await connection.execute(insert(outbox).from_select(["id", "version", "event", "delivered"], values))
+
+
+async def has_event(connection: AsyncConnection, event_id: str) -> bool:
+    """Tell whether the transaction that stored this event was committed."""
+    return bool((await connection.execute(select(exists().where(outbox.c.id == event_id)))).scalar_one())
+
+
+class SqlOutbox(Part):
+    """The Outbox port."""
+
+    async def undelivered(self, limit: int) -> Sequence[PendingEvent]:
+        """Return at most `limit` events not marked delivered."""
+
+        async def work(connection: AsyncConnection) -> Sequence[PendingEvent]:
+            statement = select(outbox.c.id, outbox.c.event).where(~outbox.c.delivered).limit(limit)
+            return [PendingEvent(id_, decode_event(text)) for id_, text in await connection.execute(statement)]
+
+        return await self.lanes.read(work)
+
+    async def mark_delivered(self, ids: Sequence[str]) -> None:
+        """Note that the audit log holds these events."""
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(update(outbox).where(outbox.c.id.in_(ids)).values(delivered=True))
+
+        await self.lanes.write(work)

@@ -1,0 +1,76 @@
+"""Rows of grants and tokens as the core's values, and back."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any, Final
+
+from sqlalchemy import Connection, RowMapping, Table
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from broker.adapters.sql.objects_json import decode_names, mac_input
+from broker.adapters.sql.tables import grants, refresh_tokens
+from broker.core.lease import GrantState, Health, Hold, KeptToken, Phase
+from broker.core.models import Grant, GrantType, Kind, Origin
+
+STATE_COLUMNS: Final = tuple(grants.c[field.name] for field in fields(GrantState) if field.name != "tokens")
+TOKEN_COLUMNS: Final = tuple(refresh_tokens.c[field.name] for field in fields(KeptToken))
+
+
+def fresh_id() -> str:
+    """Return a random id, 128 bits."""
+    return secrets.token_hex(16)
+
+
+def insert_into(connection: AsyncConnection | Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """Return an INSERT that knows ON CONFLICT, which both databases speak alike."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def grant_state(row: RowMapping, tokens: Sequence[KeptToken] = ()) -> GrantState:
+    """Return the state a row of grants holds."""
+    plain: dict[str, Any] = {column.name: row[column.name] for column in STATE_COLUMNS}
+    plain |= {"phase": Phase(row["phase"]), "health": Health(row["health"]), "hold": Hold(row["hold"])}
+    return GrantState(**plain, tokens=tuple(tokens))
+
+
+def state_values(state: GrantState) -> dict[str, Any]:
+    """Return a state as the values of its columns."""
+    return {column.name: getattr(state, column.name) for column in STATE_COLUMNS}
+
+
+def grant(row: RowMapping) -> Grant:
+    """Return the grant a row holds, without its tokens; its MAC is the caller's to verify."""
+    return Grant(
+        id=row["id"],
+        name=row["name"],
+        origin=Origin(row["origin"]),
+        client=row["client"],
+        type=GrantType(row["type"]),
+        scopes=decode_names(row["scopes"]),
+        subject=row["subject"],
+        state=grant_state(row),
+    )
+
+
+def grant_mac_input(row: RowMapping | dict[str, Any]) -> bytes:
+    """Return what the MAC of a grant's row covers: its configuration and subject, not its state."""
+    subject = row["subject"]
+    return mac_input(
+        str(Kind.GRANT),
+        row["name"],
+        row["id"],
+        row["origin"],
+        row["client"],
+        row["type"],
+        row["scopes"],
+        "-" if subject is None else f"+{subject}",
+    )
+
+
+def without_tokens(state: GrantState) -> GrantState:
+    """Return the part of a state that lies in the grant's own row."""
+    return replace(state, tokens=())
