@@ -1,0 +1,160 @@
+"""Where the broker is, how it is reached and who is asking."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+import grpc
+
+from aries_broker.errors import ConfigurationError
+
+DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
+# A proxy of the environment would see what is meant for the broker alone.
+_OPTIONS: Final = (("grpc.enable_http_proxy", 0),)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How to reach the broker; made by `resolve`, which refuses what is contradictory or unsafe.
+
+    Attributes:
+        address: host:port.
+        tls: whether the connection is encrypted.
+        api_key: an API key, sent as a bearer.
+        token_file: a file holding a JWT, read anew for every call since such tokens are short-lived.
+        ca: PEM file of the authorities the broker's certificate must come from; None: the system's.
+        cert: PEM file of our certificate chain.
+        cert_key: PEM file of its key.
+    """
+
+    address: str
+    tls: bool
+    api_key: str | None = field(default=None, repr=False)
+    token_file: Path | None = None
+    ca: Path | None = None
+    cert: Path | None = None
+    cert_key: Path | None = None
+
+    @classmethod
+    def resolve(  # noqa: PLR0913 - each is a setting of its own
+        cls,
+        address: str | None = None,
+        *,
+        api_key: str | None = None,
+        token_file: str | os.PathLike[str] | None = None,
+        ca: str | os.PathLike[str] | None = None,
+        cert: str | os.PathLike[str] | None = None,
+        cert_key: str | os.PathLike[str] | None = None,
+        plaintext: bool | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> Self:
+        """Complete the arguments from BROKER_* variables; an argument for a credential hides every variable for one.
+
+        Plaintext is spoken to loopback when no CA and no certificate is given, and elsewhere only with
+        `plaintext=True` and without a bearer. `plaintext=False` speaks TLS to loopback too.
+
+        Raises:
+            ConfigurationError: what is given contradicts itself or would send a credential in the clear.
+        """
+        address = address or environ.get("BROKER_ADDRESS") or DEFAULT_ADDRESS
+        if not (api_key or token_file or cert):
+            api_key, token_file = environ.get("BROKER_API_KEY"), environ.get("BROKER_TOKEN_FILE")
+            cert, cert_key = environ.get("BROKER_CERT"), cert_key or environ.get("BROKER_CERT_KEY")
+        ca = ca or environ.get("BROKER_CA")
+        if plaintext is None:
+            plaintext = _is_loopback(address) and not (ca or cert)
+        connection = cls(
+            address, not plaintext, api_key or None, _path(token_file), _path(ca), _path(cert), _path(cert_key)
+        )
+        connection._check()
+        return connection
+
+    def _check(self) -> None:
+        if self.api_key and self.token_file:
+            message = "an API key and a token file are given; one credential is wanted"
+            raise ConfigurationError(message)
+        if (self.cert is None) != (self.cert_key is None):
+            message = "a certificate and its key belong together"
+            raise ConfigurationError(message)
+        bearer = self.api_key or self.token_file
+        if self.cert and bearer:
+            message = "a certificate and a bearer are given; the broker takes one credential"
+            raise ConfigurationError(message)
+        if not self.tls and (self.ca or self.cert):
+            message = "plaintext was asked for, and TLS files are given"
+            raise ConfigurationError(message)
+        if not self.tls and bearer and not _is_loopback(self.address):
+            message = f"a bearer is not sent in plaintext to {self.address}: that is not loopback"
+            raise ConfigurationError(message)
+
+    def open_channel(self) -> grpc.Channel:
+        """Open a channel for blocking calls; it connects at the first one.
+
+        Raises:
+            ConfigurationError: a TLS file cannot be read.
+        """
+        if not self.tls:
+            return grpc.insecure_channel(self.address, options=_OPTIONS)
+        return grpc.secure_channel(self.address, self._tls_credentials(), options=_OPTIONS)
+
+    def open_aio_channel(self) -> grpc.aio.Channel:
+        """Open a channel for asyncio; it connects at the first call.
+
+        Raises:
+            ConfigurationError: a TLS file cannot be read.
+        """
+        if not self.tls:
+            return grpc.aio.insecure_channel(self.address, options=_OPTIONS)
+        return grpc.aio.secure_channel(self.address, self._tls_credentials(), options=_OPTIONS)
+
+    def build_metadata(self) -> tuple[tuple[str, str], ...]:
+        """Return what proves the caller in one call.
+
+        Raises:
+            ConfigurationError: the token file cannot be read, or what should be a bearer is none.
+        """
+        bearer = self.api_key
+        if self.token_file:
+            bearer = _read(self.token_file).decode("ascii", "replace")
+        if bearer is None:
+            return ()
+        bearer = bearer.strip()
+        if not bearer or not bearer.isascii() or not bearer.isprintable() or " " in bearer:
+            message = f"{self.token_file or 'the API key'} does not hold a bearer: one line of printable ASCII"
+            raise ConfigurationError(message)
+        return (("authorization", f"Bearer {bearer}"),)
+
+    def _tls_credentials(self) -> grpc.ChannelCredentials:
+        return grpc.ssl_channel_credentials(
+            root_certificates=_read(self.ca) if self.ca else None,
+            private_key=_read(self.cert_key) if self.cert_key else None,
+            certificate_chain=_read(self.cert) if self.cert else None,
+        )
+
+
+def _is_loopback(address: str) -> bool:
+    """Tell whether host:port is this machine; a name other than localhost is not, whatever it resolves to."""
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _path(value: str | os.PathLike[str] | None) -> Path | None:
+    return Path(value) if value else None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        message = f"cannot read {path}: {error.strerror}"
+        raise ConfigurationError(message) from error

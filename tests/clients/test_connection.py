@@ -1,0 +1,97 @@
+"""What a connection is made of, and what is refused before anything is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aries_broker import ConfigurationError, Connection
+
+KEY = "abk_1_canary"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "expected"),
+    [
+        pytest.param({}, {}, Connection("127.0.0.1:50051", tls=False), id="nothing: the broker's own default"),
+        pytest.param({}, {"BROKER_ADDRESS": "b.example:1"}, Connection("b.example:1", tls=True), id="tls elsewhere"),
+        pytest.param({"address": "[::1]:1"}, {}, Connection("[::1]:1", tls=False), id="loopback of IPv6"),
+        pytest.param({"address": "localhost:1"}, {}, Connection("localhost:1", tls=False), id="localhost"),
+        pytest.param({"address": "127.9.9.9:1"}, {}, Connection("127.9.9.9:1", tls=False), id="all of 127/8"),
+        pytest.param(
+            {"address": "127.0.0.1:1", "plaintext": False}, {}, Connection("127.0.0.1:1", tls=True), id="tls by word"
+        ),
+        pytest.param(
+            {"address": "b.example:1", "plaintext": True}, {}, Connection("b.example:1", tls=False), id="in the clear"
+        ),
+        pytest.param(
+            {}, {"BROKER_CA": "ca.pem"}, Connection("127.0.0.1:50051", tls=True, ca=Path("ca.pem")), id="a CA means tls"
+        ),
+        pytest.param(
+            {}, {"BROKER_API_KEY": KEY}, Connection("127.0.0.1:50051", tls=False, api_key=KEY), id="key of environment"
+        ),
+        pytest.param(
+            {"api_key": KEY},
+            {"BROKER_TOKEN_FILE": "t", "BROKER_CERT": "c"},
+            Connection("127.0.0.1:50051", tls=False, api_key=KEY),
+            id="an argument hides the environment's credentials",
+        ),
+        pytest.param(
+            {"token_file": "t"},
+            {"BROKER_API_KEY": KEY},
+            Connection("127.0.0.1:50051", tls=False, token_file=Path("t")),
+            id="a token file hides a key",
+        ),
+    ],
+)
+def test_arguments_come_first(arguments: dict[str, Any], environ: dict[str, str], expected: Connection) -> None:
+    """Arguments, then variables, then the broker's default; plaintext only where nobody listens."""
+    assert expected == Connection.resolve(**arguments, environ=environ)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "words"),
+    [
+        ({"api_key": KEY, "token_file": "t"}, {}, "one credential"),
+        ({}, {"BROKER_API_KEY": KEY, "BROKER_TOKEN_FILE": "t"}, "one credential"),
+        ({"cert": "c"}, {}, "belong together"),
+        ({"cert": "c", "cert_key": "k", "api_key": KEY}, {}, "one credential"),
+        ({"ca": "ca", "plaintext": True}, {}, "plaintext was asked for"),
+        ({"address": "b.example:1", "api_key": KEY, "plaintext": True}, {}, "not loopback"),
+        ({"address": "b.example:1", "token_file": "t", "plaintext": True}, {}, "not loopback"),
+        ({"address": "127.0.0.1.b.example:1", "api_key": KEY, "plaintext": True}, {}, "not loopback"),
+    ],
+)
+def test_contradictions_and_credentials_in_the_clear_are_refused(
+    arguments: dict[str, Any], environ: dict[str, str], words: str
+) -> None:
+    """What cannot be meant or must not be done is said before a channel exists, without the credential."""
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        Connection.resolve(**arguments, environ=environ)
+
+    assert KEY not in str(caught.value)
+
+
+def test_printing_a_connection_does_not_reveal_the_key() -> None:
+    """The repr of a connection holds no credential."""
+    assert KEY not in repr(Connection.resolve(api_key=KEY, environ={}))
+
+
+def test_a_missing_tls_file_is_named() -> None:
+    """A file that cannot be read is a configuration error with its name."""
+    connection = Connection.resolve("b.example:1", ca="/nonexistent/ca.pem", environ={})
+
+    with pytest.raises(ConfigurationError, match=r"/nonexistent/ca\.pem"):
+        connection.open_channel()
+
+
+def test_an_api_key_with_odd_characters_is_refused() -> None:
+    """A line break in a credential never becomes metadata."""
+    connection = Connection.resolve(api_key=f"{KEY}\nx: y", environ={})
+
+    with pytest.raises(ConfigurationError) as caught:
+        connection.build_metadata()
+
+    assert KEY not in str(caught.value)
