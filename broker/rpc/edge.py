@@ -1,0 +1,231 @@
+"""What surrounds every RPC, in one wrapper and in this order, the outermost first:
+
+    telemetry ▸ audit of denials ▸ errors ▸ deadline ▸ load, peer's and global bucket ▸ authentication ▸ role ▸ servicer
+
+Denials at any point below are recorded, since the audit stands outside authentication.
+"""  # noqa: D415 - the sentence ends in the list
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import secrets
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final, TypeAlias
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError, Message
+
+from broker.core.audit import Action
+from broker.core.errors import (
+    BrokerError,
+    DeadlineTooShortError,
+    InvalidRequestError,
+    OverloadedError,
+    RoleRequiredError,
+)
+from broker.core.gcra import MICROSECONDS, charge
+from broker.core.models import Catalog, LimitTarget, Window
+from broker.core.policy import roles_of
+from broker.flows.limits import charges_for, spend
+from broker.flows.record_denial import RecordDenial
+from broker.flows.trail import Trail
+from broker.ports import Buckets, Clock, Telemetry
+from broker.rpc.authenticate import Authenticate, Credentials
+from broker.rpc.call import Call
+from broker.rpc.methods import Method
+from broker.rpc.peer import address_of
+from broker.rpc.status import INTERNAL, Status, status_of
+
+Serve: TypeAlias = Callable[[Any, Call], Awaitable[Message]]
+"""A servicer's method: the request message and the call in, the reply message out."""
+
+Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
+
+LEAST_TIME: Final = 0.05
+"""Seconds of its deadline a call needs: less, and the answer would come too late whatever it is."""
+
+CALLER_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+SERVED: Final = Status(grpc.StatusCode.OK, "", "")
+CANCELLED: Final = Status(grpc.StatusCode.CANCELLED, "", "CANCELLED")
+EXPIRED: Final = Status(grpc.StatusCode.DEADLINE_EXCEEDED, "", "DEADLINE_EXCEEDED")
+
+PEER: Final = Window(rate=Fraction(2_000), burst=4_000)
+EVERYBODY: Final = Window(rate=Fraction(10_000), burst=10_000)
+
+log = structlog.get_logger("broker.rpc")
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeLimits:
+    """What is allowed to anybody, before it is known who calls.
+
+    Attributes:
+        peer: of one address: a busy host's honest traffic, and less than a process can answer, so that one address
+            cannot take it all.
+        everybody: of all addresses together: a little above what a process can answer, so that what comes in excess
+            is refused before it costs a signature check.
+        in_flight: RPCs running or waiting: each holds some 20 KiB, and past this number waiting only grows.
+        overload_delay: seconds told to a caller shed by `in_flight`.
+    """
+
+    peer: Window = PEER
+    everybody: Window = EVERYBODY
+    in_flight: int = 2_000
+    overload_delay: float = 1.0
+
+
+class Edge:
+    """The wrapper; one per process, shared by both listeners."""
+
+    def __init__(  # noqa: PLR0913 - one port or part for each step of the order above
+        self,
+        *,
+        authenticate: Authenticate,
+        catalog: Callable[[], Catalog],
+        buckets: Buckets,
+        record_denial: RecordDenial,
+        telemetry: Telemetry,
+        clock: Clock,
+        jitter: Callable[[], float],
+        limits: EdgeLimits | None = None,
+    ) -> None:
+        """Wire the steps; `jitter` returns numbers from 0 to 1."""
+        self._authenticate = authenticate
+        self._catalog = catalog
+        self._buckets = buckets
+        self._record_denial = record_denial
+        self._telemetry = telemetry
+        self._clock = clock
+        self._jitter = jitter
+        self._limits = limits or EdgeLimits()
+        self._in_flight = 0
+        self._prefix = secrets.token_hex(6)
+        self._numbers = itertools.count(1)
+
+    def wrap(self, method: Method, serve: Serve) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        """Return the RPC as gRPC calls it: bytes in, bytes out, so that nothing is parsed before it may be."""
+        action = Action.RPC_DENY if method.is_admin else Action.TOKEN_DENY
+
+        async def run(unverified_request: bytes, context: Context) -> bytes:
+            started = self._clock.boottime()
+            metadata = _pairs(context)
+            trail = self._open_trail(method, context, metadata)
+            address = address_of(trail.peer)
+            outcome = CANCELLED
+            detail = ""
+            self._in_flight += 1
+            try:
+                try:
+                    reply = await self._answer(method, serve, unverified_request, context, metadata, trail, address)
+                except asyncio.CancelledError:
+                    outcome = EXPIRED if _time_left(context) <= 0 else CANCELLED
+                    self._record_denial.ended_early(trail, action, outcome.reason, address=address)
+                    raise
+                except BrokerError as error:
+                    outcome, detail = status_of(error, self._jitter), error.cause
+                except Exception as bug:  # noqa: BLE001 - the last line: whatever it is, the peer must not see it
+                    _log_bug(trail, bug)
+                    outcome = INTERNAL
+                else:
+                    outcome = SERVED
+                    return reply
+                await self._record_denial(trail, action, outcome.reason, address=address, detail=detail)
+            finally:
+                self._in_flight -= 1
+                elapsed = self._clock.boottime() - started
+                self._telemetry.request_finished(method.full_name, outcome.code.name, outcome.reason, elapsed)
+            await context.abort(outcome.code, outcome.text, outcome.trailing)
+            raise AssertionError  # abort does not return
+
+        return run
+
+    async def _answer(  # noqa: PLR0913 - what one call is made of
+        self,
+        method: Method,
+        serve: Serve,
+        unverified_request: bytes,
+        context: Context,
+        metadata: Mapping[str, tuple[str | bytes, ...]],
+        trail: Trail,
+        address: str,
+    ) -> bytes:
+        self._check_time_and_load(context)
+        await self._spend_before_authentication(address)
+        credentials = Credentials.of(metadata, context.auth_context())
+        proof = await self._authenticate(credentials)
+        trail.actor = str(proof.caller)
+        catalog = self._catalog()
+        roles = roles_of(catalog.roles, proof.caller)
+        if method.roles and not method.roles & roles:
+            needed = ", ".join(sorted(method.roles))
+            raise RoleRequiredError("the call needs a role this caller does not hold", metadata={"role": needed})
+        if method.is_admin:
+            charges = charges_for(catalog.limits, LimitTarget.ADMIN, {"caller": trail.actor})
+            await spend(self._buckets, charges)
+        request = _parse(method, unverified_request)
+        reply = await serve(request, Call(proof.caller, roles, trail))
+        if not method.is_admin and proof.tag != self._authenticate.tag():
+            # Keys or issuers may have changed while the call ran: no token for a caller that is none any more.
+            await self._authenticate(credentials)
+        return reply.SerializeToString()
+
+    def _check_time_and_load(self, context: Context) -> None:
+        if _time_left(context) < LEAST_TIME:
+            raise DeadlineTooShortError("too little of the deadline was left to start")
+        if self._in_flight > self._limits.in_flight:
+            raise OverloadedError("the broker has too many calls running", retry_after=self._limits.overload_delay)
+
+    async def _spend_before_authentication(self, address: str) -> None:
+        charges = [
+            charge("peer", ("edge", "peer", address), self._limits.peer),
+            charge("everybody", ("edge", "everybody"), self._limits.everybody),
+        ]
+        decision = await self._buckets.spend(charges)
+        if not decision.allowed:
+            wait = None if decision.retry_after is None else decision.retry_after / MICROSECONDS
+            raise OverloadedError("too many calls; come back after the retry delay", retry_after=wait)
+
+    def _open_trail(self, method: Method, context: Context, metadata: Mapping[str, tuple[str | bytes, ...]]) -> Trail:
+        given = metadata.get("x-request-id", ("",))[0]
+        kept = given if isinstance(given, str) and CALLER_REQUEST_ID.fullmatch(given) else ""
+        number = next(self._numbers)
+        return Trail(method.full_name, context.peer(), f"{self._prefix}-{number}", caller_request_id=kept)
+
+
+def _pairs(context: Context) -> dict[str, tuple[str | bytes, ...]]:
+    """Return the metadata with all values of each key."""
+    found: dict[str, tuple[str | bytes, ...]] = {}
+    for key, value in context.invocation_metadata() or ():  # None at times
+        found[key] = (*found.get(key, ()), value)
+    return found
+
+
+def _time_left(context: Context) -> float:
+    left = context.time_remaining()
+    return float("inf") if left is None else left  # type: ignore[redundant-expr]  # None without a deadline
+
+
+def _parse(method: Method, unverified_request: bytes) -> Message:
+    try:
+        return method.request.FromString(unverified_request)
+    except DecodeError:
+        raise InvalidRequestError("the request is not a message of this method") from None
+
+
+def _log_bug(trail: Trail, bug: BaseException) -> None:
+    """Log where it happened and of what type; the exception's text may hold anything, so it stays out."""
+    log.error(
+        "rpc_failed",
+        method=trail.method,
+        request_id=trail.request_id,
+        error=type(bug).__qualname__,
+        cause=type(bug.__cause__ or bug.__context__).__qualname__ if bug.__cause__ or bug.__context__ else "",
+        frames=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(bug.__traceback__)],
+    )

@@ -1,0 +1,1 @@
+"""One thin class per service: convert, call the flow, convert."""
