@@ -1,39 +1,23 @@
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
-import subprocess
-import tempfile
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
+from broker.adapters.sql.migrate import migrate
 from tests.adapters.audit.support import Database, PostgresDatabase, SqliteDatabase
-
-
-def _run(*command: str | Path) -> None:
-    """Run a program of PostgreSQL, which refuses to be root."""
-    user = "postgres" if os.geteuid() == 0 else None
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, user=user, cwd="/")  # noqa: S603 - our own words
+from tests.support.postgres import PostgresServer, running_postgres
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """Run a PostgreSQL of this session's own, on a Unix socket; give the URL of its first database."""
-    folder = Path(tempfile.mkdtemp(prefix="pg-audit-"))  # a short path, for the socket
-    if os.geteuid() == 0:
-        shutil.chown(folder, "postgres")
-    bindir = Path(subprocess.check_output(["pg_config", "--bindir"], text=True).strip())  # noqa: S607 - found by PATH
-    _run(bindir / "initdb", "-D", folder / "data", "-A", "trust", "-U", "postgres", "--no-sync")
-    options = f"-c listen_addresses= -c unix_socket_directories={folder} -c shared_buffers=16MB"
-    control = (bindir / "pg_ctl", "-D", folder / "data", "-w")
-    _run(*control, "-l", folder / "log", "-o", options, "start")
-    yield f"postgresql://postgres@/postgres?host={folder}"
-    _run(*control, "-m", "immediate", "stop")
-    shutil.rmtree(folder)
+def audit_server() -> Iterator[tuple[PostgresServer, str]]:
+    """Run a PostgreSQL; give it and the name of a migrated database to copy."""
+    with running_postgres() as server:
+        template = server.create_database()
+        asyncio.run(migrate(server.url(template)))
+        yield server, template
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -46,10 +30,9 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 
 @pytest.fixture
-def postgres_database(postgres_server: str) -> Iterator[PostgresDatabase]:
-    """Make an empty database with the audit table, and drop it."""
-    name = f"audit_{secrets.token_hex(4)}"
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        yield PostgresDatabase(postgres_server.replace("/postgres?", f"/{name}?"))
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+def postgres_database(audit_server: tuple[PostgresServer, str]) -> PostgresDatabase:
+    """Make a database as the migrations make it, its `control.version` at 1."""
+    server, template = audit_server
+    database = PostgresDatabase(server.url(server.create_database(template)))
+    database.version = 1
+    return database

@@ -18,7 +18,7 @@ from sqlalchemy import Engine, text
 
 from broker.adapters.audit.postgres import PostgresAuditTable, postgres_audit_engine
 from broker.adapters.audit.sqlite import SqliteAuditTable, sqlite_audit_engine
-from broker.adapters.audit.table import AuditRow, AuditTable, AuditTableError, metadata
+from broker.adapters.audit.table import AuditRow, AuditTable, AuditTableError
 from broker.core.audit import Action, AuditEvent
 
 TIME = datetime(2026, 1, 2, tzinfo=UTC)
@@ -77,15 +77,11 @@ class SqliteDatabase:
 
 
 class PostgresDatabase:
-    """A fresh database."""
+    """A migrated database."""
 
     def __init__(self, url: str) -> None:
         self.where = url
         self.engine = postgres_audit_engine(url)
-        metadata.create_all(self.engine)
-        with self.engine.connect() as connection:
-            connection.execute(text("CREATE TABLE control (version bigint NOT NULL)"))
-            connection.execute(text("INSERT INTO control VALUES (1)"))
 
     @property
     def version(self) -> int:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import text
 
@@ -22,7 +24,7 @@ from broker.adapters.audit.log import TableAuditLog
 from broker.adapters.audit.postgres import PostgresAuditTable, postgres_audit_engine
 from broker.adapters.audit.sink import TableAuditSink
 from broker.adapters.audit.sqlite import SqliteAuditTable
-from broker.adapters.audit.table import AuditTable, AuditTableError
+from broker.adapters.audit.table import AuditTable, AuditTableError, metadata
 from broker.core.audit import from_json, to_json
 from broker.core.errors import AuditUnavailableError
 from broker.ports import PendingEvent
@@ -213,6 +215,16 @@ def test_the_file_is_private_and_every_commit_reaches_the_disk(tmp_path: Path) -
         synchronous = connection.execute(text("PRAGMA synchronous")).scalar()
         modes = {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
     assert ("wal", 2, {0o600}, True) == (journal, synchronous, modes, database.engine.hide_parameters)
+
+
+def test_the_migrations_make_the_table_the_sink_expects(postgres_database: PostgresDatabase) -> None:
+    """What Alembic finds in a migrated database is the table declared here: columns, keys, indexes."""
+    with postgres_database.engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={"include_object": lambda _thing, name, kind, *_: kind != "table" or name == "audit_events"},
+        )
+        assert [] == compare_metadata(context, metadata)
 
 
 KILLED = """

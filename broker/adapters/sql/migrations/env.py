@@ -5,6 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Connection, text
 
+from broker.adapters.audit.table import metadata as audit_metadata
 from broker.adapters.sql.tables import metadata
 
 _MIGRATION_LOCK = 0x41524945
@@ -12,11 +13,13 @@ _MIGRATION_LOCK = 0x41524945
 
 
 def _run(connection: Connection) -> None:
+    targets = [metadata]
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _MIGRATION_LOCK})
+        targets.append(audit_metadata)
     context.configure(
         connection=connection,
-        target_metadata=metadata,
+        target_metadata=targets,
         render_as_batch=connection.dialect.name == "sqlite",
         transactional_ddl=True,
     )
