@@ -10,7 +10,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -458,7 +458,7 @@ def trusting(authority: trustme.CA, folder: Path, url: str, **limits: float) -> 
     async def resolve(_: str, __: int) -> Sequence[Address]:
         return [ipaddress.ip_address("127.0.0.1")]
 
-    return HttpExchange({origin: str(file)}, resolve=resolve, **limits)  # type: ignore[arg-type]  # connect_limit
+    return HttpExchange({origin: str(file)}, resolve=resolve, **limits)
 
 
 @pytest.mark.parametrize(
