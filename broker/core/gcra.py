@@ -10,6 +10,7 @@ burst's time), so that a step neither grants credit nor denies for an hour.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,13 +52,15 @@ ALLOWED = Decision(allowed=True)
 def charge(limit: str, bucket: tuple[str, ...], window: Window, cost: int = 1) -> Charge:
     """Build the charge of `cost` units on a window's bucket.
 
+    The emission interval is rounded up to whole microseconds, so that the rate is never exceeded.
+
     Raises:
         ValueError: when cost is not positive: a caller of ours passed nonsense.
     """
     if cost < 1:
         msg = f"a charge costs at least 1, not {cost}"
         raise ValueError(msg)
-    interval = max(1, round(MICROSECONDS / window.rate))
+    interval = math.ceil(MICROSECONDS / window.rate)
     return Charge(limit, bucket, interval, interval * window.burst, cost)
 
 
