@@ -59,7 +59,9 @@ async def change(lanes: Lanes, work: Callable[[Change], Awaitable[T]], event: Au
         await connection.execute(select(control.c.id).with_for_update())
         return await has_event(connection, event_id)
 
-    return await lanes.write(transaction, confirm=confirm)
+    result, version = await lanes.write(transaction, confirm=confirm)
+    lanes.version = max(lanes.version, version)
+    return result, version
 
 
 async def _note(connection: AsyncConnection, version: int, touched: Iterable[tuple[str, str]]) -> None:

@@ -55,6 +55,7 @@ class SqlCatalog(Part):
             return stored, rows.mappings().all()
 
         stored, rows = await self.lanes.read(work)
+        self.lanes.version = max(self.lanes.version, stored.version)
         values = [self._verified_object(row) for row in rows]
         return Catalog(
             version=stored.version,
@@ -66,6 +67,10 @@ class SqlCatalog(Part):
             issuers=tuple(_only(values, Issuer)),
             roles=tuple(_only(values, RoleBinding)),
         )
+
+    def version(self) -> int:
+        """Return the newest version this process wrote or read, without asking the database; from any thread."""
+        return self.lanes.version
 
     async def read_version(self) -> int:
         """Return `control.version`; StoreUnavailableError within one second."""

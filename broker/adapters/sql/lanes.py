@@ -55,12 +55,18 @@ class Engine(Protocol):
 
 
 class Lanes:
-    """Runs transactions over an engine."""
+    """Runs transactions over an engine.
+
+    Attributes:
+        version: the newest `control.version` this process wrote or read; on SQLite, whose one process this is, the
+            version itself.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._running: set[asyncio.Task[object]] = set()
         self._closed = False
+        self.version = 0
 
     async def read(self, work: Work[T], seconds: float = STATEMENT_SECONDS) -> T:
         """Return what `work` read, within `seconds`.
