@@ -54,8 +54,8 @@ class Credentials:
         ids = list(auth_context.get("peer_spiffe_id", ()))
         if len(ids) != 1:
             refuse("certificate_without_spiffe_id")
-        chain = b"".join(auth_context.get("x509_pem_cert_chain", ())) or leaf
-        return cls(unverified_chain=chain, unverified_spiffe_id=ids[0].decode("ascii", "replace"))
+        between = b"".join(auth_context.get("x509_pem_cert_chain", ()))  # what a server sees lacks the leaf
+        return cls(unverified_chain=leaf + between, unverified_spiffe_id=ids[0].decode("ascii", "replace"))
 
 
 def _bearer_of(value: str | bytes) -> Secret:

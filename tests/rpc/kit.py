@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import secrets
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import cast
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -144,12 +146,14 @@ class Counters:
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, str, str]] = Counter()
+        self.counted = asyncio.Event()
         self.dropped = 0
         self.serials: list[str] = []
         self.refused = 0
 
     def request_finished(self, method: str, code: str, reason: str, seconds: float) -> None:
         self.requests[method, code, reason] += 1
+        self.counted.set()
 
     def token_issued(self, source: str) -> None: ...
 
@@ -324,7 +328,7 @@ def read_refusal(error: grpc.aio.AioRpcError) -> Refusal:
     wait = None
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin":
-            status = status_pb2.Status.FromString(value)
+            status = status_pb2.Status.FromString(cast("bytes", value))
             assert status.code == error.code().value[0]
             for detail in status.details:
                 detail.Unpack(info)

@@ -1,0 +1,110 @@
+"""Metrics in the Prometheus format, in a registry of our own; no caller's or grant's name is ever a label."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from broker.core.errors import StoreUnavailableError
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Buckets from a cached token's half millisecond to a provider's minute."""
+
+COUNT_SECONDS: Final = 1.0
+"""How long a scrape waits for the store's counters."""
+
+log = structlog.get_logger("broker.metrics")
+
+
+class Metrics:
+    """`Telemetry`, and the page that shows it."""
+
+    def __init__(self, grant_counts: Callable[[], Awaitable[Mapping[str, int]]]) -> None:
+        """Make the registry; `grant_counts` returns the number of grants by state, from counters of the store."""
+        self._grant_counts = grant_counts
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "aries_broker_requests",
+            "RPCs by full method, status code and reason.",
+            ["method", "code", "reason"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "aries_broker_request_seconds",
+            "Seconds from an RPC's arrival to its end.",
+            ["method"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._tokens = Counter(
+            "aries_broker_tokens_issued", "Tokens handed out, by where they came from.", ["source"], registry=registry
+        )
+        self._redeems = Counter(
+            "aries_broker_redeems",
+            "Redeem attempts by provider and outcome.",
+            ["provider", "outcome"],
+            registry=registry,
+        )
+        self._dropped = Counter(
+            "aries_broker_denials_dropped", "Denials whose audit event was not stored.", registry=registry
+        )
+        self._grants = Gauge("aries_broker_grants", "Grants by state.", ["state"], registry=registry)
+        self._store_up = Gauge(
+            "aries_broker_store_up", "1 when the store answered this scrape, else 0.", registry=registry
+        )
+        self._certificate = Gauge(
+            "aries_broker_tls_certificate_not_after_seconds",
+            "End of the server certificate served now.",
+            ["serial"],
+            registry=registry,
+        )
+        self._refused = Counter(
+            "aries_broker_tls_files_refused", "Changed TLS files that were not taken.", registry=registry
+        )
+
+    def request_finished(self, method: str, code: str, reason: str, seconds: float) -> None:
+        """Count and time one RPC."""
+        self._requests.labels(method, code, reason).inc()
+        self._seconds.labels(method).observe(seconds)
+
+    def token_issued(self, source: str) -> None:
+        """Count one token handed out."""
+        self._tokens.labels(source).inc()
+
+    def redeem_finished(self, provider: str, outcome: str) -> None:
+        """Count one redeem attempt."""
+        self._redeems.labels(provider, outcome).inc()
+
+    def denials_dropped(self, count: int) -> None:
+        """Count denials whose event was not stored."""
+        self._dropped.inc(count)
+
+    def certificate_served(self, serial: str, not_after: float) -> None:
+        """Show the server certificate served now, and only that one."""
+        self._certificate.clear()
+        self._certificate.labels(serial).set(not_after)
+
+    def certificate_refused(self) -> None:
+        """Count one set of TLS files that was not taken."""
+        self._refused.inc()
+
+    async def render(self) -> bytes:
+        """Return the page; a store that is away leaves its numbers out and shows as `aries_broker_store_up 0`."""
+        self._grants.clear()
+        try:
+            async with asyncio.timeout(COUNT_SECONDS):
+                counts = await self._grant_counts()
+        except (StoreUnavailableError, TimeoutError):
+            log.warning("grant_counts_unavailable")
+            self._store_up.set(0)
+        else:
+            self._store_up.set(1)
+            for state, count in counts.items():
+                self._grants.labels(state).set(count)
+        return generate_latest(self._registry)

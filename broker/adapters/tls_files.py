@@ -1,0 +1,182 @@
+"""Server certificate, key and client CA from files, swapped together when they change and only when they fit.
+
+The files' contents are compared, not their times: secrets are mounted as links that move, and a write in place may not
+change a time. A set that does not fit is told once and looked at again every second, so the order in which files of
+one rotation appear does not matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
+
+from broker.core.secret import Secret
+from broker.ports import Clock, Telemetry, TlsMaterial
+
+POLL_SECONDS: Final = 1.0
+MAX_CHAINS: Final = 4_096
+"""Client certificate chains remembered as verified under the current bundle."""
+
+log = structlog.get_logger("broker.tls")
+
+
+class TlsFilesError(Exception):
+    """The files are no set that can be served; the text says why, in our own words."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    material: TlsMaterial
+    clients: Store | None
+
+
+class TlsFiles:
+    """The TLS files of one broker; `ServerTls`."""
+
+    def __init__(
+        self,
+        certificate: Path,
+        key: Path,
+        client_ca: Path | None,
+        *,
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> None:
+        """Read and verify the files.
+
+        Raises:
+            TlsFilesError: they cannot be served.
+        """
+        self._paths = (certificate, key) if client_ca is None else (certificate, key, client_ca)
+        self._clock = clock
+        self._telemetry = telemetry
+        self._verified: OrderedDict[tuple[int, bytes], tuple[float, float]] = OrderedDict()
+        contents = self._read()
+        self._seen = _digest(contents)
+        self._refused: object = None
+        self._served = self._swap(contents, version=1)
+
+    def current(self) -> TlsMaterial:
+        """Return the material in use."""
+        return self._served.material
+
+    def trusts_client(self, unverified_chain: bytes, now: float) -> bool:
+        """Tell whether a PEM chain is valid at `now` under the current client CA bundle."""
+        served = self._served
+        if served.clients is None:
+            return False
+        key = (served.material.version, hashlib.sha256(unverified_chain).digest())
+        span = self._verified.get(key)
+        if span is None:
+            span = _verify_client(unverified_chain, served.clients, now)
+            if span is None:
+                return False
+            self._verified[key] = span
+            if len(self._verified) > MAX_CHAINS:
+                self._verified.popitem(last=False)
+        not_before, not_after = span
+        return not_before <= now <= not_after
+
+    def check(self) -> bool:
+        """Look at the files and serve them if they changed and fit; tell whether they were swapped."""
+        try:
+            contents = self._read()
+            seen = _digest(contents)
+            if seen == self._seen:
+                return False
+            self._served = self._swap(contents, self._served.material.version + 1)
+        except TlsFilesError as error:
+            if self._refused != (refused := str(error)):
+                self._refused = refused
+                self._telemetry.certificate_refused()
+                log.warning("tls_files_refused", problem=refused)
+            return False
+        self._seen, self._refused = seen, None
+        return True
+
+    async def watch(self, every: float = POLL_SECONDS) -> None:
+        """Check the files every so many seconds, until cancelled."""
+        while True:
+            await asyncio.sleep(every)
+            await asyncio.to_thread(self.check)
+
+    def _read(self) -> tuple[bytes, ...]:
+        try:
+            return tuple(path.read_bytes() for path in self._paths)
+        except OSError as error:
+            msg = f"{error.filename} cannot be read: {error.strerror}"
+            raise TlsFilesError(msg) from None
+
+    def _swap(self, contents: tuple[bytes, ...], version: int) -> _Served:
+        chain, key, *bundle = contents
+        leaf = _verify_server(chain, key, datetime.fromtimestamp(self._clock.now(), UTC))
+        clients = _store_of(bundle[0]) if bundle else None
+        material = TlsMaterial(version, chain, Secret(key.decode("ascii")), bundle[0] if bundle else None)
+        serial = f"{leaf.serial_number:x}"
+        self._telemetry.certificate_served(serial, leaf.not_valid_after_utc.timestamp())
+        log.info("tls_files_served", serial=serial, not_after=leaf.not_valid_after_utc.isoformat())
+        return _Served(material, clients)
+
+
+def _digest(contents: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    return tuple(hashlib.sha256(content).digest() for content in contents)
+
+
+def _verify_server(chain: bytes, key: bytes, now: datetime) -> x509.Certificate:
+    """Return the leaf of a chain that is valid now and whose key is this one."""
+    try:
+        leaf = x509.load_pem_x509_certificates(chain)[0]
+        private = load_pem_private_key(key, None)
+        own = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        named = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        msg = "the certificate or its key is no PEM that can be read, or the key is encrypted"
+        raise TlsFilesError(msg) from None
+    if own != named:
+        msg = "the key is not the certificate's"
+        raise TlsFilesError(msg)
+    if not leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:
+        msg = f"the certificate is valid from {leaf.not_valid_before_utc} to {leaf.not_valid_after_utc} only"
+        raise TlsFilesError(msg)
+    return leaf
+
+
+def _store_of(bundle: bytes) -> Store:
+    try:
+        return Store(x509.load_pem_x509_certificates(bundle))
+    except ValueError:
+        msg = "the client CA bundle is no PEM of certificates"
+        raise TlsFilesError(msg) from None
+
+
+_CA_POLICY: Final = ExtensionPolicy.permit_all().require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
+_LEAF_POLICY: Final = ExtensionPolicy.permit_all().require_present(
+    x509.SubjectAlternativeName, Criticality.AGNOSTIC, None
+)
+"""The handshake judged the extensions; what is left to see is the path to a CA that is still in the bundle."""
+
+
+def _verify_client(unverified_chain: bytes, clients: Store, now: float) -> tuple[float, float] | None:
+    """Return from when to when (UTC seconds) the chain is valid, or None when it does not lead to the bundle."""
+    try:
+        leaf, *between = x509.load_pem_x509_certificates(unverified_chain)
+        builder = PolicyBuilder().store(clients).time(datetime.fromtimestamp(now, UTC))
+        verifier = builder.extension_policies(ca_policy=_CA_POLICY, ee_policy=_LEAF_POLICY).build_client_verifier()
+        path = verifier.verify(leaf, between).chain
+    except (ValueError, VerificationError):
+        return None
+    return (
+        max(one.not_valid_before_utc.timestamp() for one in path),
+        min(one.not_valid_after_utc.timestamp() for one in path),
+    )
