@@ -1,0 +1,146 @@
+"""A provider as an operator writes it, before a preset or discovery fills in the rest; and what is wrong with it."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+from urllib.parse import urlsplit
+
+from broker.core.models import AbsentScope, NarrowingProfile, TokenEndpointAuth
+from broker.core.scopes import map_problems
+from broker.core.urls import origin_of
+
+MAX_URL: Final = 2048
+MAX_DEFAULT_LIFE: Final = 24 * 3600
+MIN_REPLAY_WINDOW: Final = 26
+"""Seconds. A window w has a reply deadline of min(60, w/3), a margin of 2 and must outlast a lease of 15 as well."""
+MAX_REPLAY_WINDOW: Final = 24 * 3600
+
+Found = Iterator[tuple[str, str]]
+"""Pairs of a field and what is wrong with it; never its value."""
+
+
+class Preset(StrEnum):
+    """Which provider's peculiarities fill in what the configuration leaves out."""
+
+    ARIES = "aries"
+    GENERIC = "generic"
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderConfig:
+    """One provider of the configuration, its values still text; None where it says nothing.
+
+    Attributes:
+        scopes: product scope → wire scopes; what it names replaces the preset's, one by one.
+        default_expires_in, replay_window: seconds.
+    """
+
+    name: str
+    preset: str
+    base_url: str | None = None
+    issuer: str | None = None
+    token_url: str | None = None
+    authorize_url: str | None = None
+    token_endpoint_auth: str | None = None
+    scopes: Mapping[str, tuple[str, ...]] | None = None
+    wire_scopes: tuple[str, ...] | None = None
+    api_origins: tuple[str, ...] | None = None
+    narrowing: str | None = None
+    absent_scope: str | None = None
+    default_expires_in: int | None = None
+    replay_window: int | None = None
+    insecure_loopback: bool = False
+
+
+def validate(config: ProviderConfig) -> list[tuple[str, str]]:
+    """Return everything wrong with a provider, as pairs of a field and a message; nothing to be said of its name."""
+    return [*_choices(config), *_urls(config), *_needs(config), *_scopes(config), *_numbers(config)]
+
+
+def url_problem(url: str, *, insecure_loopback: bool) -> str | None:
+    """Return why the broker may not connect to a URL, or None; https, or http to loopback where that is allowed."""
+    if not 0 < len(url) <= MAX_URL or not all("!" <= char <= "~" for char in url):
+        return f"must be 1 to {MAX_URL} printable ASCII characters"
+    try:
+        origin_of(url)
+        parts = urlsplit(url)
+    except ValueError:
+        return "must be an absolute URL"
+    if parts.username is not None or parts.password is not None:
+        return "holds no user name or password"
+    if "#" in url:
+        return "holds no fragment"
+    if parts.scheme == "https" or (parts.scheme == "http" and insecure_loopback and _is_loopback(parts.hostname or "")):
+        return None
+    return "must be https; http only to loopback, and only with insecure_loopback"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _choices(config: ProviderConfig) -> Found:
+    yield from _choice("preset", config.preset, Preset)
+    yield from _choice("token_endpoint_auth", config.token_endpoint_auth, TokenEndpointAuth)
+    yield from _choice("narrowing", config.narrowing, NarrowingProfile)
+    yield from _choice("absent_scope", config.absent_scope, AbsentScope)
+
+
+def _choice(field: str, value: str | None, choices: Iterable[StrEnum]) -> Found:
+    words = [choice.value for choice in choices]
+    if value is not None and value not in words:
+        yield field, f"must be one of {', '.join(words)}"
+
+
+def _urls(config: ProviderConfig) -> Found:
+    named = {
+        "base_url": config.base_url,
+        "issuer": config.issuer,
+        "token_url": config.token_url,
+        "authorize_url": config.authorize_url,
+    }
+    for field, url in named.items():
+        if url is None:
+            continue
+        wrong = url_problem(url, insecure_loopback=config.insecure_loopback)
+        if wrong is None and field in {"base_url", "issuer"} and "?" in url:
+            wrong = "holds no query"
+        if wrong is not None:
+            yield field, wrong
+    for index, origin in enumerate(config.api_origins or ()):
+        wrong = url_problem(origin, insecure_loopback=config.insecure_loopback)
+        if wrong is None and origin_of(origin) != origin:
+            wrong = "must be an origin: https://host[:port] in lower case, without a default port or a path"
+        if wrong is not None:
+            yield f"api_origins[{index}]", wrong
+
+
+def _needs(config: ProviderConfig) -> Found:
+    if config.preset != Preset.GENERIC or config.issuer is not None:
+        return
+    if config.token_url is None:
+        yield "issuer", "is needed, or a token_url"
+    if config.token_endpoint_auth == TokenEndpointAuth.PRIVATE_KEY_JWT:
+        yield "issuer", "is needed for private_key_jwt: it is the audience of the assertions"
+
+
+def _scopes(config: ProviderConfig) -> Found:
+    for message in map_problems(config.scopes or {}, config.wire_scopes or ()):
+        yield "scopes", message
+
+
+def _numbers(config: ProviderConfig) -> Found:
+    if config.default_expires_in is not None and not 1 <= config.default_expires_in <= MAX_DEFAULT_LIFE:
+        yield "default_expires_in", f"must be 1 to {MAX_DEFAULT_LIFE} seconds"
+    if config.replay_window is not None and not MIN_REPLAY_WINDOW <= config.replay_window <= MAX_REPLAY_WINDOW:
+        yield (
+            "replay_window",
+            f"must be {MIN_REPLAY_WINDOW} to {MAX_REPLAY_WINDOW} seconds: shorter cannot be used safely",
+        )
