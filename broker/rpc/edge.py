@@ -94,9 +94,22 @@ class Edge:
         telemetry: Telemetry,
         clock: Clock,
         jitter: Callable[[], float],
+        follow: Callable[[], Awaitable[None]],
         limits: EdgeLimits | None = None,
     ) -> None:
-        """Wire the steps; `jitter` returns numbers from 0 to 1."""
+        """Wire the steps.
+
+        Args:
+            authenticate: proves callers.
+            catalog: what is configured, as this process knows it.
+            buckets: for the peers, for everybody, and for operators.
+            record_denial: what becomes of every refusal.
+            telemetry: counts and times.
+            clock: deadlines and times.
+            jitter: returns numbers from 0 to 1.
+            follow: returns once `catalog` knows what this process has changed; awaited before an operator's reply.
+            limits: of the edge itself.
+        """
         self._authenticate = authenticate
         self._catalog = catalog
         self._buckets = buckets
@@ -104,6 +117,7 @@ class Edge:
         self._telemetry = telemetry
         self._clock = clock
         self._jitter = jitter
+        self._follow = follow
         self._limits = limits or EdgeLimits()
         self._in_flight = 0
         self._prefix = secrets.token_hex(6)
@@ -171,7 +185,9 @@ class Edge:
             await spend(self._buckets, charges)
         request = _parse(method, unverified_request)
         reply = await serve(request, Call(proof.caller, roles, trail))
-        if not method.is_admin and proof.tag != self._authenticate.tag():
+        if method.is_admin:
+            await self._follow()
+        elif proof.tag != self._authenticate.tag():
             # Keys or issuers may have changed while the call ran: no token for a caller that is none any more.
             await self._authenticate(credentials)
         return reply.SerializeToString()

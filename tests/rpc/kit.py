@@ -254,8 +254,12 @@ class Kit:
             telemetry=self.telemetry,
             clock=self.clock,
             jitter=lambda: 0.5,
+            follow=self.follow,
             limits=self.limits,
         )
+
+    async def follow(self) -> None:
+        """Nothing to follow: the catalogue of these tests is set, not changed by calls."""
 
     @asynccontextmanager
     async def serve(
