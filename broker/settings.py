@@ -166,9 +166,9 @@ class Settings(BaseSettings):
     insecure_plaintext: Annotated[bool, Field(repr=False)] = False
 
     @property
-    def on_sqlite(self) -> bool:
-        """Whether the store is SQLite in the data folder: one process, no replicas."""
-        return self.database_url is None or self.database_url.reveal().partition(":")[0] in _SQLITE
+    def is_postgres(self) -> bool:
+        """Whether the store is PostgreSQL; otherwise it is SQLite in the data folder: one process, no replicas."""
+        return self.database_url is not None and self.database_url.reveal().partition(":")[0] in _POSTGRES
 
     @property
     def on_loopback(self) -> bool:
@@ -176,9 +176,9 @@ class Settings(BaseSettings):
         return all(is_loopback(address) for address in (self.listen, self.mtls_listen) if address)
 
     @property
-    def makes_first_keys(self) -> bool:
+    def makes_own_keys(self) -> bool:
         """Whether the first KEK and the first admin key may appear by themselves: only SQLite on loopback."""
-        return self.on_sqlite and self.on_loopback
+        return not self.is_postgres and self.on_loopback
 
     @property
     def keks(self) -> tuple[str, ...]:

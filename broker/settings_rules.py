@@ -67,7 +67,7 @@ def _listener_problems(settings: Settings) -> Iterator[Problem]:
 
 
 def _key_problems(settings: Settings) -> Iterator[Problem]:
-    if not settings.kek and not settings.makes_first_keys:
+    if not settings.kek and not settings.makes_own_keys:
         text = (
             "a key-encryption key is made by itself only for SQLite on loopback: "
             "name one, as in file:PATH (`aries-broker keys new-kek PATH` makes it)"

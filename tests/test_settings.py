@@ -62,11 +62,11 @@ def refused(monkeypatch: pytest.MonkeyPatch, *variables: dict[str, str], flag: b
 def test_defaults() -> None:
     """Nothing set is SQLite on loopback, which makes its own first keys and shows nothing it need not."""
     settings = load()
-    assert (None, True, True, True) == (
+    assert (None, False, True, True) == (
         settings.database_url,
-        settings.on_sqlite,
+        settings.is_postgres,
         settings.on_loopback,
-        settings.makes_first_keys,
+        settings.makes_own_keys,
     )
     assert ("127.0.0.1:50051", None, "127.0.0.1:8081") == (
         settings.listen,
@@ -110,7 +110,7 @@ def test_a_variable_sets_its_field(
 def test_postgresql(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """A PostgreSQL URL is taken as it is, and needs a key-encryption key of its own."""
     settings = loaded(monkeypatch, {"BROKER_DATABASE_URL": url, "BROKER_KEK": "file:/keys/kek"})
-    assert (Secret(url), False, False) == (settings.database_url, settings.on_sqlite, settings.makes_first_keys)
+    assert (Secret(url), True, False) == (settings.database_url, settings.is_postgres, settings.makes_own_keys)
 
 
 PATH_IN_URL = (
@@ -379,6 +379,14 @@ def test_a_refusal_repeats_no_value(monkeypatch: pytest.MonkeyPatch, name: str, 
     with pytest.raises(SettingsError) as caught:
         load()
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_settings_made_without_load_repeat_no_value_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the library's own error holds no value."""
+    monkeypatch.setenv("BROKER_DATABASE_URL", "mysql://u:hunter2@db/x")
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    assert "hunter2" not in str(caught.value)
 
 
 def test_settings_are_frozen() -> None:
