@@ -1,7 +1,5 @@
 """The redeem protocol, step by step, and what no row of steps may do."""
 
-# ruff: noqa: D102 - the rules and invariants of the state machine say by their names what they do
-
 from __future__ import annotations
 
 from dataclasses import replace
