@@ -1,4 +1,4 @@
-"""Adapters run on both event loops: what they guarantee is about what a loop does."""
+"""HTTP adapters run on both event loops: what they guarantee is about what a loop does."""
 
 from __future__ import annotations
 

@@ -1,0 +1,112 @@
+"""What a provider's configuration may say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from broker.core.provider_config import ProviderConfig, url_problem, validate
+
+GOOD = ProviderConfig(
+    name="as",
+    preset="generic",
+    base_url="https://api.example/v1",
+    issuer="https://as.example/tenant",
+    token_url="https://as.example/token?x=1",
+    authorize_url="https://as.example/authorize",
+    token_endpoint_auth="client_secret_basic",
+    scopes={"read": ("read", "account:information"), "withdraw": ()},
+    wire_scopes=("market:information",),
+    api_origins=("https://api.example",),
+    narrowing="additional",
+    absent_scope="refuse",
+    default_expires_in=86_400,
+    replay_window=26,
+)
+
+
+def test_a_whole_configuration_is_right() -> None:
+    """Everything said rightly has no problem."""
+    assert [] == validate(GOOD)
+
+
+def test_the_least_configuration_is_right() -> None:
+    """Aries needs nothing said, a generic provider its issuer or its token endpoint."""
+    assert [] == validate(ProviderConfig("aries", "aries"))
+    assert [] == validate(ProviderConfig("as", "generic", issuer="https://as.example"))
+    assert [] == validate(ProviderConfig("as", "generic", token_url="https://as.example/token"))
+
+
+@pytest.mark.parametrize(
+    ("change", "fields"),
+    [
+        ({"preset": "google"}, ["preset"]),
+        ({"token_endpoint_auth": "none"}, ["token_endpoint_auth"]),
+        ({"narrowing": "maybe"}, ["narrowing"]),
+        ({"absent_scope": "x"}, ["absent_scope"]),
+        ({"preset": "generic", "issuer": None, "token_url": None}, ["issuer"]),
+        ({"issuer": None, "token_endpoint_auth": "private_key_jwt"}, ["issuer"]),
+        ({"token_url": "http://as.example/token"}, ["token_url"]),
+        ({"token_url": "http://127.0.0.1:1/token"}, ["token_url"]),
+        ({"token_url": "http://as.example/token", "insecure_loopback": True}, ["token_url"]),
+        ({"token_url": "http://127.0.0.1:1/token", "insecure_loopback": True}, []),
+        ({"base_url": "https://api.example/?a"}, ["base_url"]),
+        ({"issuer": "https://as.example?a"}, ["issuer"]),
+        ({"authorize_url": "javascript:alert(1)"}, ["authorize_url"]),
+        (
+            {"api_origins": ("https://api.example", "https://API.example", "https://api.example/x")},
+            ["api_origins[1]", "api_origins[2]"],
+        ),
+        ({"api_origins": ("http://api.example", "https://a.example:443")}, ["api_origins[0]", "api_origins[1]"]),
+        ({"scopes": {"read": ("trade",)}}, ["scopes"]),
+        ({"scopes": {"delete": ("x",)}}, ["scopes"]),
+        ({"scopes": {"read": ('a"b',)}}, ["scopes"]),
+        ({"wire_scopes": ("admin",)}, ["scopes"]),
+        ({"default_expires_in": 0}, ["default_expires_in"]),
+        ({"default_expires_in": 86_401}, ["default_expires_in"]),
+        ({"replay_window": 25}, ["replay_window"]),
+        ({"replay_window": 86_401}, ["replay_window"]),
+        ({"preset": "x", "narrowing": "y", "replay_window": 1}, ["preset", "narrowing", "replay_window"]),
+    ],
+)
+def test_what_is_wrong_is_named(change: dict[str, Any], fields: list[str]) -> None:
+    """Every problem is told at once, by its field."""
+    assert fields == [field for field, _ in validate(replace(GOOD, **change))]
+
+
+@pytest.mark.parametrize("window", [26, 30, 60, 180, 300, 3600])
+def test_an_accepted_replay_window_outlasts_deadline_margin_and_lease(window: int) -> None:
+    """A window is only accepted when a send can still be repeated after deadline, margin and lease have passed."""
+    assert [] == validate(replace(GOOD, replay_window=window))
+    assert window > min(60, window / 3) + 2 + 15
+
+
+@pytest.mark.parametrize(
+    ("url", "insecure_loopback", "right"),
+    [
+        ("https://as.example:8443/token", False, True),
+        ("https://127.0.0.1/token", False, True),
+        ("http://localhost:8090/token", True, True),
+        ("http://[::1]:8090/token", True, True),
+        ("http://127.9.9.9/token", True, True),
+        ("http://localhost.example/token", True, False),
+        ("http://10.0.0.1/token", True, False),
+        ("https://user:pw@as.example/", False, False),
+        ("https://user@as.example/", False, False),
+        ("https://as.example/#x", False, False),
+        ("https://as.example/#", False, False),
+        ("https://as.example/a b", False, False),
+        ("https://as.exämple/", False, False),
+        ("https://as.example:99999/", False, False),
+        ("https://" + "a" * 2048, False, False),
+        ("//as.example/", False, False),
+        ("https:///token", False, False),
+        ("ftp://as.example/", True, False),
+        ("", False, False),
+    ],
+)
+def test_where_the_broker_may_connect(url: str, insecure_loopback: bool, right: bool) -> None:
+    """URLs are https, or plain http to loopback where the file allows it; nothing odd is in them."""
+    assert right is (url_problem(url, insecure_loopback=insecure_loopback) is None)
