@@ -67,7 +67,7 @@ class Connection:
             cert, cert_key = environ.get("BROKER_CERT"), cert_key or environ.get("BROKER_CERT_KEY")
         ca = ca or environ.get("BROKER_CA")
         if plaintext is None:
-            plaintext = _is_loopback(address) and not (ca or cert)
+            plaintext = is_loopback(address) and not (ca or cert)
         connection = cls(
             address, not plaintext, api_key or None, _path(token_file), _path(ca), _path(cert), _path(cert_key)
         )
@@ -88,7 +88,7 @@ class Connection:
         if not self.tls and (self.ca or self.cert):
             message = "plaintext was asked for, and TLS files are given"
             raise ConfigurationError(message)
-        if not self.tls and bearer and not _is_loopback(self.address):
+        if not self.tls and bearer and not is_loopback(self.address):
             message = f"a bearer is not sent in plaintext to {self.address}: that is not loopback"
             raise ConfigurationError(message)
 
@@ -137,7 +137,7 @@ class Connection:
         )
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
     """Tell whether host:port is this machine; a name other than localhost is not, whatever it resolves to."""
     host = address.rpartition(":")[0].strip("[]")
     if host == "localhost":

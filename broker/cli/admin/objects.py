@@ -1,0 +1,147 @@
+"""List, show, put and remove, which all configured objects have in common."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from aries.broker.admin.v1 import config_pb2, config_pb2_grpc
+from broker.adapters.config_file import ConfigFileError, parse_config
+from broker.cli.access import Access, Json
+from broker.cli.errors import CommandError
+from broker.cli.messages import build_object
+from broker.cli.output import print_fields, print_json, print_line, print_table, to_dict
+from broker.core.config import sections
+from broker.core.models import Kind
+
+Name = Annotated[str, typer.Argument(help="The object's name.")]
+EntryFile = Annotated[
+    str, typer.Option("--file", "-f", help="The object as an entry of broker.yaml would say it; - reads stdin.")
+]
+Detach = Annotated[bool, typer.Option("--detach", help="Also an object of the configuration file: take it over.")]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectKind:
+    """A kind of object, its name in the configuration file and the columns of its table."""
+
+    kind: Kind
+    section: str
+    columns: tuple[str, ...]
+
+
+PROVIDERS: Final = ObjectKind(
+    Kind.PROVIDER, "providers", ("name", "preset", "base_url", "issuer", "narrowing", "origin")
+)
+CLIENTS: Final = ObjectKind(Kind.CLIENT, "clients", ("name", "provider", "client_id", "origin"))
+GRANTS: Final = ObjectKind(Kind.GRANT, "grants", ("name", "client", "type", "scopes", "origin"))
+POLICIES: Final = ObjectKind(
+    Kind.POLICY, "policies", ("name", "callers", "grants", "scopes", "accept_excess", "origin")
+)
+LIMITS: Final = ObjectKind(Kind.LIMIT, "limits", ("name", "applies_to", "key", "windows", "origin"))
+ISSUERS: Final = ObjectKind(Kind.ISSUER, "issuers", ("name", "issuer", "audience", "algorithms", "origin"))
+ROLES: Final = ObjectKind(Kind.ROLE, "roles", ("role", "name", "callers", "origin"))
+
+
+def build_app(objects: ObjectKind) -> typer.Typer:
+    """Return the commands list, show, put and remove of a kind."""
+    app = build_writing_app(objects)
+
+    @app.command("list")
+    def list_objects(context: typer.Context, *, json: Json = False) -> None:
+        """List them in name order."""
+        rows = list_rows(open_access(context), objects)
+        if json:
+            print_json(rows)
+        else:
+            print_table(objects.columns, rows)
+
+    @app.command()
+    def show(context: typer.Context, name: Name, *, json: Json = False) -> None:
+        """Show one with all its fields."""
+        for row in list_rows(open_access(context), objects):
+            if (row["name"] or row.get("role")) == name:
+                (print_json if json else print_fields)(row)
+                return
+        message = f"there is no {objects.kind.value} {name}"
+        raise CommandError(message)
+
+    return app
+
+
+def build_writing_app(objects: ObjectKind) -> typer.Typer:
+    """Return the commands put and remove of a kind."""
+    app = typer.Typer(help=f"The {objects.section}.", no_args_is_help=True)
+
+    @app.command()
+    def put(context: typer.Context, *, file: EntryFile, detach: Detach = False, json: Json = False) -> None:
+        """Create or replace one."""
+        request = config_pb2.PutObjectRequest(object=parse_entry(objects, file), detach=detach)
+        with open_access(context).open() as broker:
+            stub = config_pb2_grpc.ConfigServiceStub(broker.channel)
+            response = broker.call(stub.PutObject, request)
+        if json:
+            print_json(to_dict(response))
+        else:
+            print_line(f"{'created' if response.created else 'replaced'}; version {response.version}")
+
+    @app.command()
+    def remove(context: typer.Context, name: Name, *, detach: Detach = False, json: Json = False) -> None:
+        """Remove one."""
+        request = config_pb2.RemoveObjectRequest(kind=objects.kind.value, name=name, detach=detach)
+        with open_access(context).open() as broker:
+            stub = config_pb2_grpc.ConfigServiceStub(broker.channel)
+            response = broker.call(stub.RemoveObject, request)
+        if json:
+            print_json(to_dict(response))
+        else:
+            print_line(f"removed; version {response.version}")
+
+    return app
+
+
+def open_access(context: typer.Context) -> Access:
+    """Return how the group's options say to reach the broker."""
+    access: Access = context.obj
+    return access
+
+
+def list_rows(access: Access, objects: ObjectKind) -> list[dict[str, object]]:
+    """Return the objects of a kind as rows of their fields and their origin."""
+    with access.open() as broker:
+        stub = config_pb2_grpc.ConfigServiceStub(broker.channel)
+        response = broker.call(stub.ListObjects, config_pb2.ListObjectsRequest(kind=objects.kind.value))
+    return [_row(item) for item in response.objects]
+
+
+def _row(item: config_pb2.Object) -> dict[str, object]:
+    which = item.WhichOneof("object")
+    fields = to_dict(getattr(item, which)) if which else {}
+    return {**fields, "origin": config_pb2.Origin.Name(item.origin).removeprefix("ORIGIN_").lower()}
+
+
+def parse_entry(objects: ObjectKind, file: str) -> config_pb2.Object:
+    """Read one entry of a section of the configuration file.
+
+    Raises:
+        CommandError: it is none.
+        OSError: the file cannot be read.
+    """
+    text = sys.stdin.read() if file == "-" else Path(file).read_text()
+    entry = "\n".join(f"  {line}" for line in text.splitlines())
+    try:
+        parsed = parse_config(f"revision: 1\n{objects.section}:\n-{entry[1:]}\n")
+    except ConfigFileError as error:
+        problems = "\n".join(
+            f"line {max(1, problem.line - 2)}: {problem.field}: {problem.message}" for problem in error.problems
+        )
+        raise CommandError(problems, 2) from None
+    _, items = sections(parsed.config)[objects.kind]
+    if len(items) != 1:
+        message = f"exactly one of the {objects.section} is wanted"
+        raise CommandError(message, 2)
+    return build_object(objects.kind, items[0])

@@ -1,0 +1,33 @@
+"""`admin providers`, and finding out how one narrows."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from aries.broker.admin.v1 import config_pb2, config_pb2_grpc
+from broker.cli.access import Json
+from broker.cli.admin.objects import PROVIDERS, build_app, open_access
+from broker.cli.output import print_json, print_line, to_dict
+
+app = build_app(PROVIDERS)
+
+
+@app.command("prove-narrowing")
+def prove_narrowing(
+    context: typer.Context,
+    grant: Annotated[str, typer.Argument(help="A throw-away grant; its refresh token is spent.")],
+    *,
+    json: Json = False,
+) -> None:
+    """Find out what the provider of a throw-away grant does with a narrower scope on a refresh."""
+    with open_access(context).open() as broker:
+        stub = config_pb2_grpc.ConfigServiceStub(broker.channel)
+        response = broker.call(stub.ProveNarrowing, config_pb2.ProveNarrowingRequest(grant=grant))
+    if json:
+        print_json(to_dict(response))
+        return
+    for observation in response.observations:
+        print_line(observation)
+    print_line(f"narrowing: {response.narrowing}")

@@ -1,0 +1,70 @@
+"""`aries-broker apply`: make the broker's configuration what a file says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aries.broker.admin.v1 import config_pb2, config_pb2_grpc
+from aries_broker import InvalidRequestError
+from broker.adapters.config_file import ParsedConfig, read_config
+from broker.cli.access import Access, Address, ApiKeyFile, Json
+from broker.cli.errors import CommandError
+from broker.cli.messages import build_config
+from broker.cli.output import print_error, print_json, print_line, to_dict
+
+
+def apply(
+    *,
+    file: Annotated[Path, typer.Option("--file", "-f", help="The configuration, broker.yaml.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")] = False,
+    address: Address = None,
+    api_key_file: ApiKeyFile = None,
+    json: Json = False,
+) -> None:
+    """Make the configuration what FILE says: all of it or nothing; a second time changes nothing."""
+    parsed = read_config(file)
+    request = config_pb2.ApplyRequest(
+        config=build_config(parsed.config),
+        first_secrets=_resolve_secrets(parsed),
+        dry_run=dry_run,
+    )
+    with Access(address, api_key_file).open() as broker:
+        stub = config_pb2_grpc.ConfigServiceStub(broker.channel)
+        try:
+            response = broker.call(stub.Apply, request)
+        except InvalidRequestError as error:
+            raise _with_lines(file, parsed, error) from None
+    if json:
+        print_json(to_dict(response))
+    else:
+        _print_changes(response, dry_run=dry_run)
+
+
+def _resolve_secrets(parsed: ParsedConfig) -> list[config_pb2.ClientSecret]:
+    """Read the secrets the file points at, on this machine; they travel once and are kept only if none is there."""
+    from broker.adapters.secret_sources import resolve_for_operator  # noqa: PLC0415
+
+    found = resolve_for_operator(parsed.secrets)
+    return [config_pb2.ClientSecret(client=name, secret=secret.reveal()) for name, secret in found.items()]
+
+
+def _with_lines(file: Path, parsed: ParsedConfig, error: InvalidRequestError) -> Exception:
+    """Say where in the file the fields are that the broker refused."""
+    if not error.fields:
+        return error
+    problems = "\n".join(f"{file}: {problem}" for problem in parsed.problems(error.fields))
+    return CommandError(f"{problems}\nnothing was applied [{error.reason}]")
+
+
+def _print_changes(response: config_pb2.ApplyResponse, *, dry_run: bool) -> None:
+    for sign, names in (("+", response.created), ("~", response.updated), ("-", response.removed)):
+        for name in names:
+            print_line(f"{sign} {name}")
+    for warning in response.warnings:
+        print_error(f"warning: {warning}")
+    count = len(response.created) + len(response.updated) + len(response.removed)
+    verb = "would change" if dry_run else "changed"
+    print_line(f"{count} {verb}; version {response.version}")

@@ -1,0 +1,59 @@
+"""How a failed command says so: one clear sentence on stderr, the reason in brackets, never a traceback."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+from aries_broker import BrokerError
+from broker.cli.output import escape
+from broker.core.errors import BrokerError as RefusalError
+
+
+class CommandError(Exception):
+    """A command cannot do what was asked; the text says why, for people."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def describe(error: BaseException) -> str:
+    """Return what to tell a person about an error, in one or a few lines without control characters."""
+    match error:
+        case BrokerError():
+            return _describe_call(error)
+        case RefusalError():
+            cause = f" ({error.cause})" if error.cause else ""
+            return "\n".join(
+                [
+                    escape(f"{error.public}{cause} [{error.reason}]"),
+                    *(escape(f"  {field}: {wrong}") for field, wrong in error.fields.items()),
+                ]
+            )
+        case _ if type(error).__module__.startswith(("broker.", "aries_broker.")):
+            # An error of ours says what is wrong; another's may quote a secret.
+            return "\n".join(map(escape, str(error).split("\n")))
+        case OSError() if error.filename is not None:
+            return escape(f"{error.filename}: {error.strerror}")
+        case OSError():
+            return escape(error.strerror or str(error))
+        case _:
+            return _describe_bug(error)
+
+
+def _describe_call(error: BrokerError) -> str:
+    reason = error.reason or error.status.name
+    lines = [escape(f"{error} [{reason}]")]
+    lines += [escape(f"  {field}: {wrong}") for field, wrong in error.fields.items()]
+    lines += [escape(f"  {key}: {value}") for key, value in error.metadata.items() if value]
+    if error.retry_after is not None:
+        lines.append(f"  try again in {error.retry_after:.1f} s")
+    return "\n".join(lines)
+
+
+def _describe_bug(error: BaseException) -> str:
+    """Name the place without the error's text: that may quote a secret."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"a bug: {type(error).__name__}{place}; please report it"

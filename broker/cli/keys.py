@@ -1,0 +1,29 @@
+"""`aries-broker keys`: the two keys a broker off this machine is started with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broker.adapters.keys.files import make_bootstrap_key_file, make_kek_file
+from broker.cli.output import print_line
+
+app = typer.Typer(help="Make the keys a broker is started with.", no_args_is_help=True)
+
+NewFile = Annotated[Path, typer.Argument(help="The file to make; it must not be there yet.")]
+
+
+@app.command("new-kek")
+def new_kek(file: NewFile) -> None:
+    """Make a key-encryption key, for BROKER_KEK=file:FILE."""
+    make_kek_file(file)
+    print_line(f"{file}: a new key-encryption key; without it nothing in the database opens, so keep a copy apart")
+
+
+@app.command("new-bootstrap")
+def new_bootstrap(file: NewFile) -> None:
+    """Make the first admin's API key, for BROKER_BOOTSTRAP_ADMIN_KEY_FILE=FILE."""
+    make_bootstrap_key_file(file)
+    print_line(f"{file}: the first admin's key; it ends once another admin exists, or after 24 hours")

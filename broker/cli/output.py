@@ -1,0 +1,81 @@
+"""What commands print: tables for people, JSON for programs, and nothing that could steer a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+# Control, format (bidi marks among them), surrogate, private, line and paragraph separators.
+_HIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+
+
+def escape(text: str) -> str:
+    r"""Return the text with every character that does not show itself written as \\xNN, \\uNNNN or \\UNNNNNNNN."""
+    return "".join(
+        char.encode("unicode_escape").decode() if unicodedata.category(char) in _HIDDEN_CATEGORIES else char
+        for char in text
+    )
+
+
+def print_line(text: str) -> None:
+    """Print one line to stdout."""
+    sys.stdout.write(escape(text) + "\n")
+
+
+def print_error(text: str) -> None:
+    """Print lines to stderr."""
+    for line in text.split("\n"):
+        sys.stderr.write(escape(line) + "\n")
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON in ASCII, so that nothing in it reaches a terminal raw."""
+    sys.stdout.write(json.dumps(value, indent=2).replace("\x7f", "\\u007f") + "\n")
+
+
+def to_dict(message: Message) -> dict[str, object]:
+    """Return a message as the contract names its fields, those at their default included."""
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Print rows under the columns named; a row may know more than is shown."""
+    console = Console(markup=False, highlight=False, emoji=False)
+    # Where nobody looks, nothing is cut to the width of a screen.
+    if not console.is_terminal:
+        console.width = 1000
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(escape(_cell(row.get(column)))) for column in columns))
+    console.print(table)
+
+
+def print_fields(fields: Mapping[str, object]) -> None:
+    """Print one object, a field a line."""
+    for name, value in fields.items():
+        print_line(f"{name}: {_cell(value)}")
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return " ".join(_cell(item) for item in value)
+        case dict():
+            return ",".join(f"{key}={_cell(item)}" for key, item in value.items())
+        case _:
+            return str(value)

@@ -1,0 +1,322 @@
+"""The admin commands: which RPC each calls with what, and what it prints."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from aries.broker.admin.v1 import audit_pb2, config_pb2, grants_pb2, keys_pb2, secrets_pb2
+from tests.cli.conftest import Command, ScriptedBroker
+
+CLIENT = config_pb2.Client(name="desk", provider="aries", client_id="desk-app")
+GRANT = grants_pb2.GrantStatus(name="desk-service", client="desk", type="client_credentials", scopes=["read", "trade"])
+
+
+@pytest.mark.parametrize(
+    ("section", "kind", "entry", "expected"),
+    [
+        (
+            "providers",
+            "provider",
+            "{name: aries, preset: aries, narrowing: additional, scopes: {withdraw: [w1, w2]}, replay_window: 0}",
+            config_pb2.Object(
+                provider=config_pb2.Provider(
+                    name="aries",
+                    preset="aries",
+                    narrowing="additional",
+                    scopes=[config_pb2.ScopeMapping(scope="withdraw", wire_scopes=["w1", "w2"])],
+                    replay_window=0,
+                )
+            ),
+        ),
+        ("clients", "client", "{name: desk, provider: aries, client_id: desk-app}", config_pb2.Object(client=CLIENT)),
+        (
+            "grants",
+            "grant",
+            "{name: g, client: desk, type: refresh_token, scopes: [read]}",
+            config_pb2.Object(grant=config_pb2.Grant(name="g", client="desk", type="refresh_token", scopes=["read"])),
+        ),
+        (
+            "policies",
+            "policy",
+            "{name: p, callers: ['key:a'], grants: ['g'], scopes: [read], accept_excess: [trade]}",
+            config_pb2.Object(
+                policy=config_pb2.Policy(
+                    name="p", callers=["key:a"], grants=["g"], scopes=["read"], accept_excess=["trade"]
+                )
+            ),
+        ),
+        (
+            "limits",
+            "limit",
+            "{name: l, applies_to: get_token, key: [caller], rate: 50/s, burst: 100}",
+            config_pb2.Object(
+                limit=config_pb2.Limit(
+                    name="l",
+                    applies_to="get_token",
+                    key=["caller"],
+                    windows=[config_pb2.Window(rate="50/s", burst=100)],
+                )
+            ),
+        ),
+        (
+            "issuers",
+            "issuer",
+            "{name: k8s, issuer: 'https://k', audience: b, algorithms: [ES256], require: {sub: x}}",
+            config_pb2.Object(
+                issuer=config_pb2.Issuer(
+                    name="k8s", issuer="https://k", audience="b", algorithms=["ES256"], require={"sub": "x"}
+                )
+            ),
+        ),
+        (
+            "roles",
+            "role",
+            "{role: auditor, callers: ['key:eve']}",
+            config_pb2.Object(role=config_pb2.RoleBinding(role="auditor", callers=["key:eve"])),
+        ),
+    ],
+)
+def test_an_entry_of_the_file_is_put(
+    broker: ScriptedBroker,
+    command: Command,
+    tmp_path: Path,
+    section: str,
+    kind: str,
+    entry: str,
+    expected: config_pb2.Object,
+) -> None:
+    """Every kind is written as broker.yaml writes it, in one line or in several, and removed by its name."""
+    file = tmp_path / "entry.yaml"
+    file.write_text(entry)
+    broker.answer("PutObject", config_pb2.PutObjectResponse(version=7, created=True))
+
+    put = command("admin", section, "put", "-f", file, "--detach")
+    removed = command("admin", section, "remove", "x")
+
+    assert (0, "created; version 7\n", 0) == (put.code, put.out, removed.code)
+    assert [
+        ("PutObject", config_pb2.PutObjectRequest(object=expected, detach=True)),
+        ("RemoveObject", config_pb2.RemoveObjectRequest(kind=kind, name="x")),
+    ] == broker.calls
+
+
+def test_an_entry_may_stand_in_several_lines_and_come_by_stdin(
+    broker: ScriptedBroker, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Block style with a comment, from stdin."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("# ours\nname: desk\nprovider: aries\nclient_id: desk-app\n"))
+
+    assert 0 == command("admin", "clients", "put", "-f", "-").code
+    assert [("PutObject", config_pb2.PutObjectRequest(object=config_pb2.Object(client=CLIENT)))] == broker.calls
+
+
+def test_a_wrong_entry_is_refused_with_its_line(broker: ScriptedBroker, command: Command, tmp_path: Path) -> None:
+    """An unknown field is named with its line in the entry, and nothing is sent."""
+    file = tmp_path / "entry.yaml"
+    file.write_text("name: desk\nprovider: aries\nclient_idd: x\n")
+
+    outcome = command("admin", "clients", "put", "-f", file)
+
+    assert (2, []) == (outcome.code, broker.calls)
+    assert "line 3: clients[0].client_idd: unknown field" in outcome.err
+
+
+def test_objects_are_listed_and_shown(broker: ScriptedBroker, command: Command) -> None:
+    """A table for people, all fields as JSON for programs, one by its name."""
+    listed = config_pb2.ListObjectsResponse(objects=[config_pb2.Object(client=CLIENT, origin=config_pb2.ORIGIN_FILE)])
+    broker.answer("ListObjects", listed)
+    fields = {"name": "desk", "provider": "aries", "client_id": "desk-app", "origin": "file"}
+
+    table = command("admin", "clients", "list")
+    as_json = command("admin", "clients", "list", "--json")
+    shown = command("admin", "clients", "show", "desk")
+    shown_json = command("admin", "clients", "show", "desk", "--json")
+    missing = command("admin", "clients", "show", "other")
+
+    assert ["name", "provider", "client", "id", "origin", "desk", "aries", "desk-app", "file"] == table.out.split()
+    assert [fields] == json.loads(as_json.out)
+    assert [f"{name}: {value}" for name, value in fields.items()] == shown.out.splitlines()
+    assert fields == json.loads(shown_json.out)
+    assert (1, "error: there is no client other\n") == (missing.code, missing.err)
+
+
+def test_roles_are_shown_by_role(broker: ScriptedBroker, command: Command) -> None:
+    """A binding without a name of its own is called like its role."""
+    binding = config_pb2.RoleBinding(role="auditor", callers=["key:eve"])
+    broker.answer("ListObjects", config_pb2.ListObjectsResponse(objects=[config_pb2.Object(role=binding)]))
+
+    assert "callers: key:eve" in command("admin", "roles", "show", "auditor").out
+
+
+def test_grants_are_listed_over_all_pages(broker: ScriptedBroker, command: Command) -> None:
+    """Every page is asked for, with the token of the one before."""
+    broker.answer("ListGrants", grants_pb2.ListGrantsResponse(grants=[GRANT], next_page_token="p2"))
+    broker.answer("ListGrants", grants_pb2.ListGrantsResponse(grants=[grants_pb2.GrantStatus(name="zeta")]))
+
+    listed = json.loads(command("admin", "grants", "list", "--json").out)
+
+    assert ["desk-service", "zeta"] == [grant["name"] for grant in listed]
+    assert ["", "p2"] == [request.page_token for _, request in broker.calls]  # type: ignore[attr-defined]
+
+
+def test_a_grant_is_shown_with_its_attempts(broker: ScriptedBroker, command: Command) -> None:
+    """The state of the grant and how its last redeems went."""
+    attempt = grants_pb2.Attempt(attempt=3, outcome="landed", cause="rotated")
+    broker.answer("GetGrant", grants_pb2.GetGrantResponse(grant=GRANT, attempts=[attempt]))
+
+    shown = command("admin", "grants", "show", "desk-service")
+    as_json = json.loads(command("admin", "grants", "show", "desk-service", "--json").out)
+
+    assert "scopes: read trade" in shown.out
+    assert "landed" in shown.out
+    assert "landed" == as_json["attempts"][0]["outcome"]
+    assert ("GetGrant", grants_pb2.GetGrantRequest(name="desk-service")) == broker.calls[0]
+
+
+SECRET_COMMANDS = [
+    (
+        ("admin", "clients", "add-secret", "desk"),
+        ("AddFirstClientSecret", secrets_pb2.AddFirstClientSecretRequest(client="desk", secret="canary-secret")),
+    ),
+    (
+        ("admin", "grants", "import", "g"),
+        ("ImportRefreshToken", grants_pb2.ImportRefreshTokenRequest(grant="g", refresh_token="canary-secret")),
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "expected"), SECRET_COMMANDS)
+def test_secrets_come_from_a_file_or_stdin(
+    broker: ScriptedBroker,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    expected: tuple[str, Message],
+) -> None:
+    """The line break behind a secret is not part of it, and nothing printed holds the secret."""
+    file = tmp_path / "secret"
+    file.write_text("canary-secret\n")
+    by_file = command(*arguments, "--secret-file", file)
+    monkeypatch.setattr("sys.stdin", io.StringIO("canary-secret\r\n"))
+    by_stdin = command(*arguments, "--stdin")
+
+    assert [expected, expected] == broker.calls
+    for outcome in (by_file, by_stdin):
+        assert 0 == outcome.code
+        assert "canary" not in outcome.out + outcome.err
+
+
+@pytest.mark.parametrize(("arguments", "_"), SECRET_COMMANDS)
+def test_a_secret_needs_one_place(
+    broker: ScriptedBroker, command: Command, tmp_path: Path, arguments: tuple[str, ...], _: object
+) -> None:
+    """No place, two places, an empty file: exit 2, and nothing is sent."""
+    empty = tmp_path / "empty"
+    empty.write_text("\n")
+
+    outcomes = [
+        command(*arguments),
+        command(*arguments, "--secret-file", empty, "--stdin"),
+        command(*arguments, "--secret-file", empty),
+    ]
+
+    assert [2, 2, 2] == [outcome.code for outcome in outcomes]
+    assert [] == broker.calls
+
+
+def test_an_import_says_what_deserves_a_look(
+    broker: ScriptedBroker, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Warnings go to stderr, and not rotated is not said to be."""
+    broker.answer("ImportRefreshToken", grants_pb2.ImportRefreshTokenResponse(warnings=["the old holder has it too"]))
+    monkeypatch.setattr("sys.stdin", io.StringIO("rt"))
+
+    outcome = command("admin", "grants", "import", "g", "--stdin")
+
+    assert (0, "imported, not rotated\n", "warning: the old holder has it too\n") == (
+        outcome.code,
+        outcome.out,
+        outcome.err,
+    )
+
+
+def test_an_api_key_stands_alone_on_stdout(broker: ScriptedBroker, command: Command) -> None:
+    """A script takes the key from stdout; the list shows its public part; it can be ended."""
+    key = keys_pb2.ApiKey(id="0011", name="reports")
+    broker.answer("CreateApiKey", keys_pb2.CreateApiKeyResponse(api_key="abk_0011_x", key=key))
+    broker.answer("ListApiKeys", keys_pb2.ListApiKeysResponse(keys=[key]))
+
+    assert "abk_0011_x\n" == command("admin", "api-keys", "create", "reports").out
+    assert "reports" in command("admin", "api-keys", "list").out
+    assert [{"id": "0011", "name": "reports", "disabled": False}] == json.loads(
+        command("admin", "api-keys", "list", "--json").out
+    )
+    assert "disabled\n" == command("admin", "api-keys", "disable", "reports").out
+    assert ("DisableApiKey", keys_pb2.DisableApiKeyRequest(name="reports")) == broker.calls[-1]
+
+
+def test_policies_are_explained(broker: ScriptedBroker, command: Command) -> None:
+    """Allowed names the policy, refused the reason; what was considered stands below."""
+    broker.answer("ExplainPolicy", config_pb2.ExplainPolicyResponse(allowed=True, policy="reports"))
+    broker.answer(
+        "ExplainPolicy", config_pb2.ExplainPolicyResponse(reason="POLICY_DENIED", considered=["orders: scopes"])
+    )
+    arguments = ("admin", "policies", "explain", "--caller", "key:a", "--grant", "g", "--scope", "read")
+
+    assert "allowed by policy reports\n" == command(*arguments).out
+    assert "refused: POLICY_DENIED\n  orders: scopes\n" == command(*arguments, "--scope", "trade").out
+    assert (
+        "ExplainPolicy",
+        config_pb2.ExplainPolicyRequest(caller="key:a", grant="g", scopes=["read", "trade"]),
+    ) == broker.calls[-1]
+
+
+def test_narrowing_is_proved(broker: ScriptedBroker, command: Command) -> None:
+    """The observations step by step, the profile last."""
+    proved = config_pb2.ProveNarrowingResponse(narrowing="sticky", observations=["asked read, got read"])
+    broker.answer("ProveNarrowing", proved)
+
+    outcome = command("admin", "providers", "prove-narrowing", "throw-away")
+
+    assert "asked read, got read\nnarrowing: sticky\n" == outcome.out
+    assert [("ProveNarrowing", config_pb2.ProveNarrowingRequest(grant="throw-away"))] == broker.calls
+
+
+def test_the_newest_event_is_last(broker: ScriptedBroker, command: Command) -> None:
+    """As `tail` has it; the broker sends the newest first."""
+    events = [
+        audit_pb2.Event(time=Timestamp(seconds=seconds), action=action, actor="key:a", fields={"grant": "g"})
+        for seconds, action in ((2, "token:deny"), (1, "token:issue"))
+    ]
+    broker.answer("ListEvents", audit_pb2.ListEventsResponse(events=events))
+
+    printed = command("admin", "audit", "tail", "-n", "5").out
+    as_json = json.loads(command("admin", "audit", "tail", "--json").out)
+
+    assert printed.index("token:issue") < printed.index("token:deny")
+    assert ["token:issue", "token:deny"] == [event["action"] for event in as_json]
+    assert [5, 20] == [request.limit for _, request in broker.calls]  # type: ignore[attr-defined]
+
+
+def test_nothing_printed_steers_a_terminal(broker: ScriptedBroker, command: Command) -> None:
+    """Control characters and bidi marks come out as text, in tables, fields and JSON alike."""
+    hostile = config_pb2.Client(name="a\x1b[2J\u202eb", provider="[red]p", client_id="\x07\x7f\n")
+    broker.answer("ListObjects", config_pb2.ListObjectsResponse(objects=[config_pb2.Object(client=hostile)]))
+
+    outputs = [
+        command("admin", "clients", "list").out,
+        command("admin", "clients", "show", hostile.name).out,
+        command("admin", "clients", "list", "--json").out,
+    ]
+
+    for output in outputs:
+        assert {"\n"} >= {character for character in output if not character.isprintable()}
+        assert "\\u202e" in output
+        assert "[red]p" in output

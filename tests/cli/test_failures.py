@@ -1,0 +1,125 @@
+"""Failures: one clear sentence, a non-zero exit, never a traceback, never a secret."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+
+from tests.cli.conftest import Command, ScriptedBroker
+
+LIST = ("admin", "clients", "list")
+
+
+def test_the_reason_stands_behind_the_sentence(broker: ScriptedBroker, command: Command) -> None:
+    """Text, reason, wrong fields, metadata and waiting time, each on a line."""
+    broker.refuse(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "slow down",
+        ErrorInfo(domain="broker.aries", reason="RATE_LIMITED", metadata={"limit": "per-caller"}),
+        RetryInfo(retry_delay=Duration(seconds=2)),
+        BadRequest(field_violations=[BadRequest.FieldViolation(field="scopes", description="none")]),
+    )
+
+    outcome = command("token", "get", "--scope", "read")
+
+    assert 1 == outcome.code
+    assert [
+        "error: slow down [RATE_LIMITED]",
+        "  scopes: none",
+        "  limit: per-caller",
+        "  try again in 2.0 s",
+    ] == outcome.err.splitlines()
+
+
+def test_a_hostile_broker_does_not_steer_the_terminal(broker: ScriptedBroker, command: Command) -> None:
+    """A broker's text is escaped like anything else from elsewhere."""
+    broker.refuse(grpc.StatusCode.INTERNAL, "x\x1b[2J\u202ey")
+
+    assert "error: x\\x1b[2J\\u202ey [INTERNAL]\n" == command(*LIST).err
+
+
+def test_a_broker_that_is_not_there(broker: ScriptedBroker, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused connection is a sentence with UNAVAILABLE."""
+    monkeypatch.setenv("BROKER_ADDRESS", "127.0.0.1:1")
+
+    outcome = command(*LIST)
+
+    assert 1 == outcome.code
+    assert "[UNAVAILABLE]" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("apply", "-f", "missing.yaml"), 1, "cannot be read"),
+        (("admin", "clients", "put", "-f", "missing.yaml"), 1, "missing.yaml: No such file"),
+        (("admin", "clients", "add-secret", "x", "--secret-file", "missing"), 1, "missing: No such file"),
+        (("token", "get", "--scope", "read", "--api-key-file", "missing"), 2, "cannot read missing"),
+        (("token", "get"), 2, "Missing option '--scope'"),
+        (("no-such-command",), 2, "No such command"),
+        (("keys", "new-kek", "no-folder/kek"), 1, "cannot be written"),
+        (("sandbox", "--host", "192.0.2.1"), 2, "loopback"),
+        (("sandbox", "--client", "{nonsense: 1}"), 2, "unknown field"),
+        (("sandbox", "--seed", "missing.yaml"), 1, "missing.yaml: No such file"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_named(
+    broker: ScriptedBroker, command: Command, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    """Files, options and commands."""
+    outcome = command(*arguments)
+
+    assert code == outcome.code
+    assert words in outcome.err
+    assert "Traceback" not in outcome.err
+    assert [] == broker.calls
+
+
+def test_a_bug_is_named_by_its_place_alone(
+    broker: ScriptedBroker, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text of an error nobody expected may quote a secret, so it is not shown."""
+
+    def burst(*_: object) -> None:
+        message = "canary-secret"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr("broker.cli.admin.clients.read_secret", lambda *_, **__: burst())
+
+    outcome = command("admin", "clients", "add-secret", "desk", "--stdin")
+
+    assert 1 == outcome.code
+    assert outcome.err.startswith("error: a bug: RuntimeError at test_failures.py:")
+    assert "canary" not in outcome.err
+
+
+def test_the_base_install_says_what_is_missing(tmp_path: Path) -> None:
+    """Without the server's packages the command says how to get them and exits 2."""
+    program = "import sys; sys.modules.update(typer=None); import broker.cli; broker.cli.main()"
+    ended = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+
+    assert (2, "") == (ended.returncode, ended.stdout)
+    assert "pip install 'aries-broker[server]'" in ended.stderr
+
+
+def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
+    """`aries-broker … | head` ends quietly."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-c", "import broker.cli; broker.cli.main()", "--version"]
+    with os.fdopen(write, "w") as closed:
+        ended = subprocess.run(  # noqa: S603 - our own program
+            command, stdout=closed, stderr=subprocess.PIPE, check=False, cwd=tmp_path
+        )
+
+    assert b"" == ended.stderr
