@@ -14,8 +14,9 @@ from typing import Protocol
 from broker.core import lease
 from broker.core.audit import AuditEvent
 from broker.core.gcra import Charge, Decision
-from broker.core.models import AccessTokenKey, ApiKey, Catalog, Client, Grant, Issuer, Kind, Provider
+from broker.core.models import AccessTokenKey, ApiKey, Catalog, Client, Grant, Issuer, Kind, Origin, Provider
 from broker.core.oauth.rfc6749 import HttpReply, HttpRequest
+from broker.core.provider_config import ProviderConfig
 from broker.core.sealing import Binding, Sealed
 from broker.core.secret import Secret
 
@@ -233,6 +234,21 @@ class SecretStore(Protocol):
         """Store version 1 with its event in one transaction; False when the client has a secret already."""
 
 
+class SecretUnreadableError(Exception):
+    """A place a client's first secret was to be read from has none we may read; the text says why, never a secret."""
+
+
+class SecretSource(Protocol):
+    """A place on this machine where one client's first secret stands."""
+
+    def read(self) -> Secret:
+        """Return the secret; called only while the client has none.
+
+        Raises:
+            SecretUnreadableError: it is not there, or not where secrets may be read.
+        """
+
+
 class KeyStore(Protocol):
     """API keys, by their public id."""
 
@@ -401,6 +417,22 @@ class AssertionSigner(Protocol):
 
         Raises:
             ProviderRefusedClientError: the stored secret is no private key that can be used (cause `private_key`).
+        """
+
+
+class Presets(Protocol):
+    """What is peculiar to a kind of provider; computes, asks nobody."""
+
+    def needs_discovery(self, config: ProviderConfig) -> str | None:
+        """Return the issuer whose metadata `resolve` needs, or None when the configuration says it all."""
+
+    def resolve(
+        self, config: ProviderConfig, metadata: Mapping[str, object] | None, *, provider_id: str, origin: Origin
+    ) -> Provider:
+        """Return the provider of a checked configuration.
+
+        Raises:
+            ProviderUnavailableError: the metadata lacks or contradicts what is needed.
         """
 
 

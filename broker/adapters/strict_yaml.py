@@ -1,0 +1,110 @@
+"""YAML as a tree of nodes with line numbers, less what hides meaning: anchors, aliases, merge keys, tags, duplicates.
+
+Nothing is constructed, so nothing in a file can make an object of ours. Every fault found is noted and the walk goes
+on, so that an operator sees all of them at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import yaml
+
+MAX_BYTES: Final = 1024 * 1024
+"""Longest file read, in bytes."""
+MAX_DEPTH: Final = 16
+"""Deepest nesting; ours needs six."""
+
+_PLAIN_TAGS: Final = frozenset(
+    f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "value")
+)
+_MERGE: Final = "tag:yaml.org,2002:merge"
+ALIAS: Final = "!alias"
+"""Tag of the node that stands where an alias was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something wrong at a line, counted from 1."""
+
+    line: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A document: its root, None when there is none, and what is wrong with its form."""
+
+    root: yaml.Node | None
+    faults: tuple[Fault, ...]
+
+
+def compose(text: str) -> Tree:
+    """Return the one document of a text."""
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        return Tree(None, (Fault(1, f"the file is longer than {MAX_BYTES} bytes"),))
+    try:
+        loader = _Loader(text)
+    except yaml.reader.ReaderError:
+        return Tree(None, (Fault(1, "the file holds characters that are not allowed in YAML"),))
+    try:
+        root = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        fault = Fault(mark.line + 1 if mark else 1, error.problem or "is not YAML")
+        return Tree(None, (*loader.faults, fault))
+    except yaml.reader.ReaderError:
+        return Tree(None, (*loader.faults, Fault(loader.line + 1, "a character is not allowed in YAML")))
+    finally:
+        loader.dispose()
+    if root is None:
+        return Tree(None, (*loader.faults, Fault(1, "the file is empty")))
+    return Tree(root, tuple(loader.faults))
+
+
+def line_of(node: yaml.Node) -> int:
+    """Return the line a node begins at, counted from 1."""
+    return int(node.start_mark.line) + 1
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, composing only, that notes what we do not take."""
+
+    def __init__(self, text: str) -> None:
+        self.faults: list[Fault] = []
+        self._depth = 0
+        super().__init__(text)
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Compose one node; an alias becomes an empty scalar, so that the walk can go on."""
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
+        if isinstance(event, yaml.AliasEvent):
+            self.get_event()  # type: ignore[no-untyped-call]  # the same
+            self._note(event, "aliases are not taken: write the value out")
+            return yaml.ScalarNode(ALIAS, "", _mark(event), _mark(event))
+        if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
+            self._note(event, "anchors are not taken")
+            event.anchor = None
+        if self._depth >= MAX_DEPTH:
+            raise yaml.composer.ComposerError(None, None, "the file is nested too deeply", _mark(event))
+        self._depth += 1
+        try:
+            node = super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+        if node is not None and node.tag not in _PLAIN_TAGS and node.tag != _MERGE:
+            self._note(event, "tags are not taken")
+        return node
+
+    def _note(self, event: yaml.Event, message: str) -> None:
+        self.faults.append(Fault(_mark(event).line + 1, message))
+
+
+def _mark(event: yaml.Event) -> yaml.Mark:
+    """Return where an event begins; those of a text always say."""
+    mark = event.start_mark
+    if not isinstance(mark, yaml.Mark):
+        msg = "an event without a place"
+        raise TypeError(msg)
+    return mark

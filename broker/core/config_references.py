@@ -1,0 +1,159 @@
+"""Whether the objects of a configuration fit together, and with the objects that stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from broker.core import scopes
+from broker.core.config import ConfigFile, GrantConfig, PolicyConfig, Problem, name_of, sections
+from broker.core.identity import RESERVED_KINDS
+from broker.core.models import Catalog, Grant, Kind, Provider
+
+UNKNOWN = "there is no {kind} called {name!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class Staying:
+    """The objects a change leaves alone.
+
+    Attributes:
+        grants: by name; at least those a name in the configuration may collide with, or that may need a client of it.
+    """
+
+    catalog: Catalog = field(default_factory=Catalog)
+    grants: Mapping[str, Grant] = field(default_factory=dict)
+
+    def names(self) -> Mapping[Kind, frozenset[str]]:
+        """Return the names taken, by kind."""
+        return {
+            Kind.PROVIDER: frozenset(self.catalog.providers),
+            Kind.CLIENT: frozenset(self.catalog.clients),
+            Kind.GRANT: frozenset(self.grants),
+            Kind.POLICY: frozenset(item.name for item in self.catalog.policies),
+            Kind.LIMIT: frozenset(item.name for item in self.catalog.limits),
+            Kind.ISSUER: frozenset(item.name for item in self.catalog.issuers),
+            Kind.ROLE: frozenset(item.name for item in self.catalog.roles),
+        }
+
+
+def problems(config: ConfigFile, staying: Staying) -> list[Problem]:
+    """Return every name that is taken twice or leads nowhere."""
+    return [
+        *_names(config, staying),
+        *_references(config, staying),
+        *_issuers(config, staying),
+        *_needed(config, staying),
+    ]
+
+
+def _names(config: ConfigFile, staying: Staying) -> Iterator[Problem]:
+    taken = staying.names()
+    for kind, (section, items) in sections(config).items():
+        seen: set[str] = set()
+        for index, item in enumerate(items):
+            name, path = name_of(item), f"{section}[{index}].name"
+            if name in seen:
+                more = "; two bindings of one role need names" if kind is Kind.ROLE else ""
+                yield Problem(path, f"{name!r} stands there twice{more}")
+            seen.add(name)
+            if name in taken[kind]:
+                yield Problem(
+                    path,
+                    f"the {kind} {name!r} exists already, made by RPC or detached from the file: remove one of the two",
+                )
+
+
+def _references(config: ConfigFile, staying: Staying) -> Iterator[Problem]:
+    providers = {item.name for item in config.providers} | set(staying.catalog.providers)
+    clients = {item.name for item in config.clients} | set(staying.catalog.clients)
+    kinds = _caller_kinds(config, staying)
+    for index, client in enumerate(config.clients):
+        if client.provider not in providers:
+            yield Problem(f"clients[{index}].provider", UNKNOWN.format(kind="provider", name=client.provider))
+    for index, grant in enumerate(config.grants):
+        if grant.client not in clients:
+            yield Problem(f"grants[{index}].client", UNKNOWN.format(kind="client", name=grant.client))
+    callers = {f"policies[{index}]": policy.callers for index, policy in enumerate(config.policies)}
+    callers |= {f"roles[{index}]": binding.callers for index, binding in enumerate(config.roles)}
+    for path, patterns in callers.items():
+        for number, pattern in enumerate(patterns):
+            kind = pattern.partition(":")[0]
+            if ":" in pattern and kind not in kinds:
+                yield Problem(f"{path}.callers[{number}]", UNKNOWN.format(kind="issuer", name=kind))
+
+
+def _caller_kinds(config: ConfigFile, staying: Staying) -> frozenset[str]:
+    issuers = {item.name for item in config.issuers} | {item.name for item in staying.catalog.issuers}
+    return RESERVED_KINDS | issuers
+
+
+def _issuers(config: ConfigFile, staying: Staying) -> Iterator[Problem]:
+    named = {item.issuer: item.name for item in staying.catalog.issuers}
+    for index, issuer in enumerate(config.issuers):
+        if named.get(issuer.issuer, issuer.name) != issuer.name:
+            yield Problem(f"issuers[{index}].issuer", f"the issuer {named[issuer.issuer]!r} has the same `iss`")
+        named.setdefault(issuer.issuer, issuer.name)
+
+
+def _needed(config: ConfigFile, staying: Staying) -> Iterator[Problem]:
+    """Tell what objects that stay would miss."""
+    providers = {item.name for item in config.providers} | set(staying.catalog.providers)
+    clients = {item.name for item in config.clients} | set(staying.catalog.clients)
+    kinds = _caller_kinds(config, staying)
+    for client in staying.catalog.clients.values():
+        if client.provider not in providers:
+            yield Problem("providers", f"the client {client.name!r} still needs the provider {client.provider!r}")
+    for grant in staying.grants.values():
+        if grant.client not in clients:
+            yield Problem("clients", f"the grant {grant.name!r} still needs the client {grant.client!r}")
+    for what, bindings in (("policy", staying.catalog.policies), ("role binding", staying.catalog.roles)):
+        for binding in bindings:
+            for kind in sorted({pattern.partition(":")[0] for pattern in binding.callers} - kinds):
+                yield Problem("issuers", f"the {what} {binding.name!r} still needs the issuer {kind!r}")
+
+
+# --- scopes, once the providers are known ----------------------------------------------------------------------------
+
+
+def scope_problems(config: ConfigFile, staying: Staying, resolved: Mapping[str, Provider]) -> list[Problem]:
+    """Return every scope that its provider does not have.
+
+    Args:
+        config: what is wanted.
+        staying: the objects a change leaves alone.
+        resolved: the configuration's providers, by name.
+    """
+    providers = {**staying.catalog.providers, **resolved}
+    clients = {client.name: client.provider for client in staying.catalog.clients.values()}
+    clients |= {client.name: client.provider for client in config.clients}
+    found: list[Problem] = []
+    for index, grant in enumerate(config.grants):
+        provider = providers.get(clients.get(grant.client, ""))
+        if provider is not None:
+            found += _grant_scopes(f"grants[{index}]", grant, provider)
+    for index, policy in enumerate(config.policies):
+        found += _policy_scopes(f"policies[{index}]", policy, tuple(providers.values()))
+    return found
+
+
+def _grant_scopes(path: str, grant: GrantConfig, provider: Provider) -> Iterator[Problem]:
+    for index, scope in enumerate(grant.scopes):
+        if not scopes.expand((scope,), provider):
+            yield Problem(f"{path}.scopes[{index}]", f"the provider {provider.name!r} maps no scope to {scope!r}")
+
+
+def _policy_scopes(path: str, policy: PolicyConfig, providers: Sequence[Provider]) -> Iterator[Problem]:
+    known = scopes.PRODUCT_SCOPES.union(*map(scopes.known_wire, providers))
+    yield from _unknown(f"{path}.scopes", policy.scopes, known)
+    yield from _unknown(f"{path}.accept_excess", policy.accept_excess, known)
+    never = frozenset[str]().union(*(scopes.expand(scopes.NEVER_EXCESS, provider) for provider in providers))
+    for index, scope in enumerate(policy.accept_excess):
+        if scope in never:
+            yield Problem(f"{path}.accept_excess[{index}]", f"{scope!r} is a scope of withdraw or admin: never unasked")
+
+
+def _unknown(path: str, words: Iterable[str], known: frozenset[str]) -> Iterator[Problem]:
+    for index, scope in enumerate(words):
+        if scope not in known:
+            yield Problem(f"{path}[{index}]", f"no provider has the scope {scope!r}")

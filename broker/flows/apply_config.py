@@ -1,0 +1,200 @@
+"""Applying a configuration file.
+
+read what is stored ▸ revision: older → refused, same → nothing but missing first secrets
+▸ check every object, alone and together ▸ read first secrets ▸ ask generic providers for their endpoints
+▸ write the difference with its event, all or nothing ▸ store first secrets
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from broker.core import config_change, config_rules
+from broker.core.audit import Action
+from broker.core.config import ConfigFile, Problem, merged, sections
+from broker.core.config_change import Difference, difference, label
+from broker.core.config_references import Staying
+from broker.core.config_values import Configured, build_object, catalog_objects, catalog_of
+from broker.core.config_warnings import policy_warnings
+from broker.core.errors import InvalidRequestError, RevisionStaleError
+from broker.core.models import Catalog, Kind, Origin
+from broker.core.secret import Secret
+from broker.flows.check_config import CheckConfig
+from broker.flows.first_secrets import FirstSecrets
+from broker.flows.resolve_providers import Resolved, ResolveProviders
+from broker.flows.stored_config import StoredConfig, put, read_for_file, remove
+from broker.flows.trail import Trail
+from broker.ports import CatalogStore, Clock, GrantStore, SecretSource
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What an apply did, or would do; names as `kind/name`."""
+
+    version: int
+    created: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done: objects written, secrets stored, things said; `after` is the catalogue it leads to."""
+
+    stored: StoredConfig
+    change: Difference
+    after: Catalog
+    first_secrets: Mapping[str, Secret]
+    warnings: tuple[str, ...]
+
+
+class ApplyConfig:
+    """Make the objects of origin file equal to a configuration; touches no object of another origin and no state."""
+
+    def __init__(  # noqa: PLR0913 - each is a port or a part of the flow
+        self,
+        *,
+        catalogs: CatalogStore,
+        grants: GrantStore,
+        clock: Clock,
+        check: CheckConfig,
+        resolve: ResolveProviders,
+        first_secrets: FirstSecrets,
+        changing: asyncio.Lock,
+        new_id: Callable[[], str],
+    ) -> None:
+        """Wire the flow; all that change the configuration of this process share one `changing`."""
+        self._catalogs = catalogs
+        self._grants = grants
+        self._clock = clock
+        self._check = check
+        self._resolve = resolve
+        self._first_secrets = first_secrets
+        self._changing = changing
+        self._new_id = new_id
+
+    async def __call__(
+        self,
+        config: ConfigFile,
+        first_secrets: Mapping[str, Secret | SecretSource],
+        trail: Trail,
+        *,
+        dry_run: bool = False,
+    ) -> Applied:
+        """Apply all of it or nothing; the same file once more changes nothing.
+
+        Args:
+            config: the configuration.
+            first_secrets: by client name; used only for clients that have no secret.
+            trail: who applies it.
+            dry_run: check everything, change nothing.
+
+        Raises:
+            InvalidRequestError: naming everything that is wrong.
+            RevisionStaleError: this revision, or a later one, was applied with other content.
+            ProviderUnavailableError: discovery failed.
+            StoreUnavailableError: the store is away; nothing was applied but, perhaps, some first secrets.
+        """
+        trail.object_kind, trail.object_name = "config", f"revision {config.revision}"
+        async with self._changing:
+            stored = await self._read(config)
+            if config.revision > stored.catalog.revision:
+                plan = await self._plan(config, stored, first_secrets)
+            else:
+                plan = await self._unchanged(config, stored, first_secrets)
+            version = stored.catalog.version if dry_run else await self._write(config.revision, plan, trail)
+        return Applied(
+            version,
+            tuple(sorted(map(label, plan.change.created))),
+            tuple(sorted(map(label, plan.change.updated))),
+            tuple(sorted(map(label, plan.change.removed))),
+            plan.warnings,
+        )
+
+    async def _read(self, config: ConfigFile) -> StoredConfig:
+        named = {name for policy in config.policies for name in policy.grants}
+        return await read_for_file(self._catalogs, self._grants, named | {grant.name for grant in config.grants})
+
+    # --- checking ----------------------------------------------------------------------------------------------------
+
+    async def _unchanged(
+        self, config: ConfigFile, stored: StoredConfig, given: Mapping[str, Secret | SecretSource]
+    ) -> Plan:
+        """Return a plan of nothing but first secrets that are still missing."""
+        _refuse(config_rules.problems(config))
+        if config.revision < stored.catalog.revision:
+            raise _stale(stored.catalog, "a newer revision of the file was applied")
+        resolved = self._resolve.without_asking(config.providers, stored.catalog.providers, Origin.FILE)
+        if difference(stored.of_origin(Origin.FILE), _wanted(config, resolved)):
+            raise _stale(stored.catalog, "this revision was applied with other content: raise it")
+        first, warnings, unread = await self._first_secrets.read(given, stored.catalog.clients)
+        _refuse(unread)
+        return Plan(stored, Difference(), stored.catalog, first, tuple(warnings))
+
+    async def _plan(self, config: ConfigFile, stored: StoredConfig, given: Mapping[str, Secret | SecretSource]) -> Plan:
+        mine = stored.of_origin(Origin.FILE)
+        staying = stored.staying(lambda value: value.origin is Origin.FILE)
+        _refuse(self._check.objects(config, mine, staying, stored.catalog))
+        known = self._resolve.without_asking(config.providers, stored.catalog.providers, Origin.FILE)
+        expected = _after(staying, mine, difference(mine, _wanted(config, known)))
+        first, warnings, unread = await self._first_secrets.read(given, expected.clients)
+        _refuse([*await self._check.admins(stored.catalog, expected), *unread])
+        resolved = await self._resolve(config.providers, stored.catalog.providers, Origin.FILE)
+        change = difference(mine, _wanted(config, resolved))
+        change = replace(change, created=tuple(replace(value, id=self._new_id()) for value in change.created))
+        after = _after(staying, mine, change)
+        warnings += resolved.warnings
+        warnings += config_change.warnings(mine, change)
+        warnings += policy_warnings(
+            after.policies, after.roles, {grant.name for grant in config.grants} | set(staying.grants)
+        )
+        return Plan(stored, change, after, first, tuple(warnings))
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    async def _write(self, revision: int, plan: Plan, trail: Trail) -> int:
+        version = plan.stored.catalog.version
+        if revision != plan.stored.catalog.revision:
+            change = plan.change
+            event = trail.event(Action.CONFIG_APPLY, self._clock.now(), detail=_told(change))
+            changes = [
+                *(remove(value) for value in change.removed),
+                *(put(value) for value in (*change.updated, *change.created)),
+            ]
+            version = await self._catalogs.write_objects(changes, revision=revision, event=event)
+        for name, secret in plan.first_secrets.items():
+            client = plan.after.clients[name]
+            await self._first_secrets.store(client, plan.after.providers[client.provider], secret, trail)
+        return version
+
+
+def _wanted(config: ConfigFile, resolved: Resolved) -> tuple[Configured, ...]:
+    others = (item for kind, (_, items) in sections(config).items() if kind is not Kind.PROVIDER for item in items)
+    return (*resolved.providers.values(), *(build_object(item, Origin.FILE) for item in others))
+
+
+def _after(staying: Staying, mine: Collection[Configured], change: Difference) -> Catalog:
+    return catalog_of((*catalog_objects(staying.catalog), *config_change.after(mine, change)))
+
+
+def _told(change: Difference) -> str:
+    """Return the change in a few words; names follow as far as an event has room."""
+    parts = [("created", change.created), ("updated", change.updated), ("removed", change.removed)]
+    counts = ", ".join(f"{len(values)} {word}" for word, values in parts)
+    names = "; ".join(f"{word} {' '.join(sorted(map(label, values)))}" for word, values in parts if values)
+    return f"{counts}: {names}" if names else counts
+
+
+def _refuse(problems: Sequence[Problem]) -> None:
+    if problems:
+        raise InvalidRequestError(
+            f"the configuration has {len(problems)} problem{'s' if len(problems) > 1 else ''}; nothing was applied",
+            fields=merged(problems),
+        )
+
+
+def _stale(catalog: Catalog, public: str) -> RevisionStaleError:
+    return RevisionStaleError(public, metadata={"stored_revision": str(catalog.revision)})

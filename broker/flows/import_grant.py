@@ -1,0 +1,131 @@
+"""Taking an existing refresh token in.
+
+find the grant ▸ seal and keep the token as the grant's own ▸ redeem it at once: rotation proves sole possession
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from broker.core import lease
+from broker.core.audit import Action
+from broker.core.errors import GrantConflictError, GrantHeldError, InvalidRequestError, NotFoundError
+from broker.core.models import Grant, GrantType, Kind, Provider
+from broker.core.sealing import refresh_token_binding
+from broker.core.secret import Secret
+from broker.core.urls import origin_of
+from broker.flows.trail import Trail
+from broker.ports import CatalogStore, Cipher, Clock, GrantStore
+
+OLD_HOLDER: Final = "remove the refresh token from wherever it was kept: its old holder must not use it again"
+NOT_ROTATED: Final = (
+    "the provider did not rotate the refresh token: whoever held it before can still use it; have it revoked there and "
+    "let a person log in anew"
+)
+
+
+class RedeemNow(Protocol):
+    """Redeems a grant's refresh token at once."""
+
+    async def __call__(self, grant_name: str) -> bool:
+        """Return whether the provider gave a new refresh token; raise BrokerError when it gave no token at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """How it went."""
+
+    rotated: bool
+    warnings: tuple[str, ...]
+
+
+class ImportGrant:
+    """Import one refresh token."""
+
+    def __init__(
+        self,
+        *,
+        catalogs: CatalogStore,
+        grants: GrantStore,
+        cipher: Cipher,
+        clock: Clock,
+        redeem_now: RedeemNow,
+    ) -> None:
+        self._catalogs = catalogs
+        self._grants = grants
+        self._cipher = cipher
+        self._clock = clock
+        self._redeem_now = redeem_now
+        self._running: set[asyncio.Task[bool]] = set()
+
+    async def __call__(self, grant_name: str, refresh_token: Secret, trail: Trail) -> Imported:
+        """Keep the token and redeem it; once it is kept, a caller that hangs up changes nothing.
+
+        Raises:
+            NotFoundError: no such grant.
+            InvalidRequestError: the grant has no refresh tokens.
+            GrantHeldError: operators hold the grant or its provider.
+            GrantConflictError: the grant changed meanwhile, or is being redeemed; nothing was kept.
+            BrokerError: the token is kept, and redeeming it failed for this reason.
+        """
+        trail.grant = grant_name
+        grant, provider = await self._find(grant_name, trail)
+        await self._keep(grant, provider, refresh_token, trail)
+        task = asyncio.create_task(_redeem(self._redeem_now, grant_name))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        rotated = await asyncio.shield(task)
+        return Imported(rotated, (OLD_HOLDER,) if rotated else (NOT_ROTATED, OLD_HOLDER))
+
+    async def _find(self, name: str, trail: Trail) -> tuple[Grant, Provider]:
+        catalog = await self._catalogs.load_catalog()
+        named = await self._grants.find_grant(name)
+        grant = None if named is None else await self._grants.get_grant(named.id)
+        client = None if grant is None else catalog.clients.get(grant.client)
+        provider = None if client is None else catalog.providers.get(client.provider)
+        if grant is None or client is None or provider is None:
+            raise NotFoundError("there is no such grant", metadata={"kind": Kind.GRANT.value, "name": name})
+        trail.client, trail.provider = client.name, provider.name
+        if grant.type is not GrantType.REFRESH_TOKEN:
+            problem = "must be of type refresh_token"
+            raise InvalidRequestError(f"the grant {problem}", fields={"grant": problem})
+        if provider.frozen or grant.state.hold is not lease.Hold.NONE:
+            raise GrantHeldError("the grant is held by operators")
+        return grant, provider
+
+    async def _keep(self, grant: Grant, provider: Provider, refresh_token: Secret, trail: Trail) -> None:
+        """Make the token the grant's current one, fenced by the state it was sealed for.
+
+        Raises:
+            InvalidRequestError: the grant had this very token before and used it: once more would be a reuse.
+            GrantConflictError: the grant changed at the same moment.
+        """
+        state = grant.state
+        binding = refresh_token_binding(grant.id, state.consent + 1, state.attempt + 1, origin_of(provider.token_url))
+        fingerprint = self._cipher.fingerprint(refresh_token)
+        if any(token.fingerprint == fingerprint and _was_used(token) for token in state.tokens):
+            problem = "the grant used this token before; it is spent"
+            raise InvalidRequestError(problem, fields={"refresh_token": problem})
+        sealed = await self._cipher.seal(refresh_token, binding)
+        event = trail.event(Action.GRANT_IMPORT, self._clock.now(), fingerprint=fingerprint)
+        after = await self._grants.keep_and_consent(
+            grant.id,
+            lease.Consented(fingerprint),
+            state.consent,
+            sealed,
+            None,
+            event,
+            expected_attempt=state.attempt,
+        )
+        if after is None:
+            raise GrantConflictError("the grant changed at the same moment; nothing was imported, try again")
+
+
+async def _redeem(redeem_now: RedeemNow, grant_name: str) -> bool:
+    return await redeem_now(grant_name)
+
+
+def _was_used(token: lease.KeptToken) -> bool:
+    return token.first_sent_at is not None or token.refused_at is not None

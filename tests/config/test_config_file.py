@@ -1,0 +1,227 @@
+"""broker.yaml: everything wrong is told at once, with its line and field, and no secret is taken from it."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from broker.adapters.config_file import ConfigFileError, SecretReference, parse_config, read_config
+from broker.adapters.strict_yaml import MAX_BYTES
+from broker.core.config import WindowConfig
+
+WHOLE = """\
+revision: 1
+providers:
+  - {name: aries, preset: aries, base_url: "http://127.0.0.1:8090", authorize_url: "http://127.0.0.1:8090/oauth2/authorize",
+     insecure_loopback: true, narrowing: additional, scopes: {withdraw: [withdraw], admin: [admin]}}
+clients:
+  - {name: desk, provider: aries, client_id: desk-app, secret_env: BROKER_SECRET_DESK}
+grants:
+  - {name: desk-service, client: desk, type: client_credentials, scopes: [read, trade]}
+policies:
+  - {name: reports, callers: ["key:reports", "spiffe://corp.example/ns/reports/*"], grants: [desk-service], scopes: [read]}
+  - {name: orders,  callers: ["k8s:system:serviceaccount:trading:orders"], grants: ["desk-*"], scopes: [read, trade]}
+limits:
+  - {name: per-caller, applies_to: get_token, key: [caller], rate: 50/s, burst: 100}
+  - {name: aries-api, applies_to: provider, key: [provider, client], rate: 10/s, burst: 20}
+issuers:
+  - {name: k8s, issuer: "https://kubernetes.default.svc", audience: aries-broker, jwks_file: /etc/k8s/jwks.json}
+roles:
+  - {role: rotator, callers: ["spiffe://corp.example/ns/ops/*"]}
+"""
+
+
+def told(text: str) -> list[tuple[int, str, str]]:
+    """Return (line, field, message) of everything wrong with a text."""
+    with pytest.raises(ConfigFileError) as caught:
+        parse_config(dedent(text))
+    return [(problem.line, problem.field, problem.message) for problem in caught.value.problems]
+
+
+def test_a_whole_file_is_read() -> None:
+    """Every section of a file becomes its objects, in their order."""
+    parsed = parse_config(WHOLE)
+    config = parsed.config
+    assert config.revision == 1
+    assert [provider.name for provider in config.providers] == ["aries"]
+    assert config.providers[0].scopes == {"withdraw": ("withdraw",), "admin": ("admin",)}
+    assert [policy.name for policy in config.policies] == ["reports", "orders"]
+    assert config.limits[0].windows == (WindowConfig("50/s", 100),)
+    assert config.roles[0].callers == ("spiffe://corp.example/ns/ops/*",)
+    assert parsed.secrets == {"desk": SecretReference("clients[0].secret_env", variable="BROKER_SECRET_DESK")}
+
+
+def test_windows_may_be_several() -> None:
+    """A limit has `rate` and `burst`, or a list of windows."""
+    parsed = parse_config(
+        dedent("""\
+        revision: 1
+        limits:
+          - name: a
+            applies_to: get_token
+            key: [caller]
+            windows:
+              - {rate: 10/s, burst: 20}
+              - {rate: 1000/h, burst: 100}
+        """)
+    )
+    assert parsed.config.limits[0].windows == (WindowConfig("10/s", 20), WindowConfig("1000/h", 100))
+
+
+FAULTS = {
+    "empty": ("", [(1, "", "the file is empty")]),
+    "comment alone": ("# nothing\n", [(1, "", "the file is empty")]),
+    "a list": ("- revision: 1\n", [(1, "", "must be a mapping of fields")]),
+    "no revision": ("clients: []\n", [(1, "revision", "is required")]),
+    "revision as text": ('revision: "1"\n', [(1, "revision", "must be a whole number")]),
+    "revision as fraction": ("revision: 1.5\n", [(1, "revision", "must be a whole number")]),
+    "revision in another base": ("revision: 0x10\n", [(1, "revision", "must be a whole number")]),
+    "two documents": ("revision: 1\n---\nrevision: 2\n", [(2, "", "but found another document")]),
+    "misspelt section": (
+        "revision: 1\nprovider: []\n",
+        [(2, "provider", "unknown field, did you mean providers?")],
+    ),
+    "misspelt field": (
+        "revision: 1\nclients:\n  - name: a\n    provider: b\n    client_di: c\n",
+        [
+            (3, "clients[0].client_id", "is required"),
+            (5, "clients[0].client_di", "unknown field, did you mean client_id?"),
+        ],
+    ),
+    "a key twice": ("revision: 1\nrevision: 2\n", [(2, "revision", "stands there twice")]),
+    "a nested key twice": (
+        "revision: 1\nroles:\n  - role: admin\n    callers: [key:a]\n    role: auditor\n",
+        [(5, "roles[0].role", "stands there twice")],
+    ),
+    "an anchor": (
+        "revision: 1\nroles:\n  - role: admin\n    callers: &who [key:a]\n",
+        [(4, "", "anchors are not taken")],
+    ),
+    "an alias": (
+        "revision: 1\nroles:\n  - role: admin\n    callers: &who [key:a]\n  - role: auditor\n    callers: *who\n",
+        [(4, "", "anchors are not taken"), (6, "", "aliases are not taken: write the value out")],
+    ),
+    "a merge key": (
+        "revision: 1\nroles:\n  - <<: {role: admin}\n    callers: [key:a]\n",
+        [(3, "roles[0]", "merge keys are not taken"), (3, "roles[0].role", "is required")],
+    ),
+    "a tag of ours": ("revision: !!int 1\n", []),
+    "a tag of Python": (
+        "revision: 1\nroles: !!python/object/apply:os.system [ls]\n",
+        [(2, "", "tags are not taken"), (2, "roles[0]", "must be a mapping of fields")],
+    ),
+    "a word that YAML takes for a truth value": (
+        "revision: 1\nroles:\n  - role: on\n    callers: [key:a]\n",
+        [(3, "roles[0].role", "must be text: put it in quotes")],
+    ),
+    "a number where text is meant": (
+        "revision: 1\nclients:\n  - {name: a, provider: b, client_id: 123}\n",
+        [(3, "clients[0].client_id", "must be text: put it in quotes")],
+    ),
+    "yes for true": (
+        "revision: 1\nproviders:\n  - {name: a, preset: aries, insecure_loopback: yes}\n",
+        [(3, "providers[0].insecure_loopback", "must be true or false")],
+    ),
+    "text where a list is meant": (
+        "revision: 1\nroles:\n  - {role: admin, callers: key:a}\n",
+        [(3, "roles[0].callers", "must be a list")],
+    ),
+    "nothing where a list is meant": ("revision: 1\nroles:\n", [(2, "roles", "must be a list")]),
+    "a list where a mapping is meant": (
+        "revision: 1\nproviders:\n  - {name: a, preset: aries, scopes: [read]}\n",
+        [(3, "providers[0].scopes", "must be a mapping")],
+    ),
+    "half a window": (
+        "revision: 1\nlimits:\n  - {name: a, applies_to: get_token, key: [caller], rate: 10/s}\n",
+        [(3, "limits[0]", "needs both rate and burst, or windows instead of them")],
+    ),
+    "rate and windows": (
+        "revision: 1\nlimits:\n  - {name: a, applies_to: admin, key: [caller], rate: 1/s, burst: 1, windows: []}\n",
+        [(3, "limits[0]", "needs both rate and burst, or windows instead of them")],
+    ),
+    "two places of a secret": (
+        "revision: 1\nclients:\n  - {name: a, provider: b, client_id: c, secret_file: /x, secret_env: Y}\n",
+        [(3, "clients[0]", "only one of secret_file and secret_env can be meant")],
+    ),
+    "a list as key": ("revision: 1\n? [a]\n: b\n", [(2, "", "a field's name must be text")]),
+    "broken YAML": ("revision: 1\nroles: [\n", [(3, "", "expected the node content, but found '<stream end>'")]),
+    "a tab": ("revision: 1\nroles:\n\t- a\n", [(3, "", "found character '\\t' that cannot start any token")]),
+    "a NUL": ("revision: 1\x00", [(1, "", "the file holds characters that are not allowed in YAML")]),
+    "nested deeply": ("revision: " + "[" * 5000, [(1, "", "the file is nested too deeply")]),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), FAULTS.values(), ids=FAULTS)
+def test_what_is_wrong_is_told_with_line_and_field(text: str, expected: list[tuple[int, str, str]]) -> None:
+    """Each fault has the line it is on and the field's path."""
+    if not expected:
+        parse_config(text)
+    else:
+        assert expected == told(text)
+
+
+def test_everything_wrong_is_told_at_once() -> None:
+    """A file with five faults is told all five, in the order of its lines."""
+    text = """\
+        revision: one
+        clients:
+          - {name: desk, provider: aries, client_id: 5}
+          - {name: desk, provider: aries}
+        policies: none
+        limit: []
+        """
+    assert told(text) == [
+        (1, "revision", "must be a whole number"),
+        (3, "clients[0].client_id", "must be text: put it in quotes"),
+        (4, "clients[1].client_id", "is required"),
+        (5, "policies", "must be a list"),
+        (6, "limit", "unknown field, did you mean limits?"),
+    ]
+
+
+@pytest.mark.parametrize("field", ["secret", "client_secret", "password", "private_key", "token"])
+def test_a_secret_in_the_file_is_refused_and_not_repeated(field: str) -> None:
+    """Secrets are named by where they are read, and one that stands in the file is never shown."""
+    found = told(f"revision: 1\nclients:\n  - {{name: a, provider: b, client_id: c, {field}: hunter2-canary}}\n")
+    assert found == [
+        (
+            3,
+            f"clients[0].{field}",
+            "secrets are not written here: say where to read it with secret_file or secret_env",
+        )
+    ]
+    assert "hunter2-canary" not in str(found)
+
+
+def test_the_broker_s_fields_are_told_with_their_lines() -> None:
+    """What the broker finds wrong is shown at the line of the field, or of the nearest one around it."""
+    parsed = parse_config(WHOLE)
+    assert [(10, "policies[0].callers[1]"), (15, "issuers"), (18, "roles[0].name")] == [
+        (problem.line, problem.field)
+        for problem in parsed.problems({"roles[0].name": "x", "policies[0].callers[1]": "y", "issuers": "z"})
+    ]
+    assert parsed.line_of("nowhere.at[3].all") == 1
+
+
+def test_a_file_too_long_is_refused(tmp_path: Path) -> None:
+    """No more than the bound is read."""
+    path = tmp_path / "broker.yaml"
+    path.write_text("revision: 1\n" + "#" * MAX_BYTES)
+    with pytest.raises(ConfigFileError, match="longer than"):
+        read_config(path)
+
+
+def test_a_file_that_is_not_there_or_no_text_is_told(tmp_path: Path) -> None:
+    """Reading fails with a sentence, not with a traceback."""
+    path = tmp_path / "broker.yaml"
+    with pytest.raises(ConfigFileError, match="cannot be read: No such file"):
+        read_config(path)
+    path.write_bytes(b"revision: \xff\n")
+    with pytest.raises(ConfigFileError, match="not text in UTF-8"):
+        read_config(path)
+    path.write_text(WHOLE)
+    assert stat.S_ISREG(path.stat().st_mode)
+    assert read_config(path).config == parse_config(WHOLE).config
