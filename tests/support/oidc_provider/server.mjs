@@ -1,0 +1,124 @@
+// A certified authorization server on loopback for the tests: clients svc, svc-read, svc-key and web, state in memory.
+//
+// Environment: PORT (0: any), ACCESS_TTL and REFRESH_TTL in seconds, RESOURCE, OPAQUE=1 for opaque access tokens,
+// CLIENT_JWKS: the public keys of svc-key, for private_key_jwt. One JSON line on standard output says where it listens.
+// It ends when its standard input does, so that it never outlives the test run.
+
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { createServer } from 'node:http';
+
+import Provider from 'oidc-provider';
+
+const SCOPES = ['read', 'trade', 'withdraw', 'admin'];
+const ACCOUNT = 'alice';
+const resource = process.env.RESOURCE ?? 'urn:exchange:api';
+const accessTtl = Number(process.env.ACCESS_TTL ?? 300);
+const refreshTtl = Number(process.env.REFRESH_TTL ?? 86400);
+
+const server = createServer();
+await new Promise((listening) => server.listen(Number(process.env.PORT ?? 0), '127.0.0.1', listening));
+const issuer = `http://127.0.0.1:${server.address().port}`;
+const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+
+const machine = (id, scopes) => ({
+  client_id: id,
+  client_secret: `${id}-secret`,
+  grant_types: ['client_credentials'],
+  response_types: [],
+  redirect_uris: [],
+  scope: scopes.join(' '),
+});
+
+const clients = [
+  machine('svc', SCOPES),
+  machine('svc-read', ['read']),
+  {
+    client_id: 'web',
+    client_secret: 'web-secret',
+    grant_types: ['authorization_code', 'refresh_token'],
+    redirect_uris: ['http://127.0.0.1/callback'],
+    scope: ['openid', 'offline_access', ...SCOPES].join(' '),
+  },
+];
+if (process.env.CLIENT_JWKS) {
+  const { client_secret: _, ...keyed } = machine('svc-key', SCOPES);
+  clients.push({
+    ...keyed,
+    token_endpoint_auth_method: 'private_key_jwt',
+    jwks: JSON.parse(process.env.CLIENT_JWKS),
+  });
+}
+
+const provider = new Provider(issuer, {
+  clients,
+  clientDefaults: { id_token_signed_response_alg: 'ES256' },
+  cookies: { keys: [randomBytes(32).toString('hex')] },
+  jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), use: 'sig', alg: 'ES256' }] },
+  scopes: ['openid', 'offline_access', ...SCOPES],
+  pkce: { required: () => true },
+  rotateRefreshToken: () => true,
+  findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
+  ttl: {
+    AccessToken: accessTtl,
+    ClientCredentials: accessTtl,
+    RefreshToken: refreshTtl,
+    Grant: refreshTtl,
+    IdToken: accessTtl,
+    Interaction: 600,
+    Session: 600,
+  },
+  features: {
+    clientCredentials: { enabled: true },
+    devInteractions: { enabled: false },
+    introspection: { enabled: true },
+    revocation: { enabled: true },
+    userinfo: { enabled: false },
+    resourceIndicators: {
+      enabled: true,
+      defaultResource: () => resource,
+      useGrantedResource: () => true,
+      getResourceServerInfo: () => ({
+        scope: SCOPES.join(' '),
+        audience: resource,
+        accessTokenTTL: accessTtl,
+        ...(process.env.OPAQUE
+          ? { accessTokenFormat: 'opaque' }
+          : { accessTokenFormat: 'jwt', jwt: { sign: { alg: 'ES256' } } }),
+      }),
+    },
+  },
+});
+
+// What a login and a consent would have left behind, by the provider's own models.
+async function consent(scopes) {
+  const grant = new provider.Grant({ accountId: ACCOUNT, clientId: 'web' });
+  grant.addOIDCScope('openid offline_access');
+  grant.addResourceScope(resource, scopes);
+  const grantId = await grant.save();
+  const refreshToken = new provider.RefreshToken({
+    accountId: ACCOUNT,
+    client: await provider.Client.find('web'),
+    grantId,
+    gty: 'authorization_code',
+    resource,
+    rotations: 0,
+    scope: `openid offline_access ${scopes}`,
+  });
+  return refreshToken.save();
+}
+
+const answer = provider.callback();
+server.on('request', async (request, response) => {
+  const url = new URL(request.url, issuer);
+  if (request.method !== 'POST' || url.pathname !== '/test/consent') {
+    answer(request, response);
+    return;
+  }
+  const refreshToken = await consent(url.searchParams.get('scope'));
+  response.setHeader('content-type', 'application/json');
+  response.end(JSON.stringify({ refresh_token: refreshToken }));
+});
+
+console.log(JSON.stringify({ issuer, resource }));
+process.stdin.resume();
+process.stdin.on('end', () => process.exit(0));
