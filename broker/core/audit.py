@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Final
 
 MAX_TEXT: Final = 512
@@ -93,11 +94,8 @@ def to_json(event: AuditEvent) -> str:
     ASCII, because a NUL or a lone surrogate in a text column would be refused by PostgreSQL, again and again.
     """
     facts: dict[str, str | int] = {"time": event.time.astimezone(UTC).isoformat(timespec="microseconds")}
-    for name in _AFTER_TIME:
-        value = getattr(event, name)
-        if value not in ("", 1):
-            facts[name] = value
-    return json.dumps(facts, separators=(",", ":"))
+    facts.update((name, value) for name, value in zip(_AFTER_TIME, _VALUES(event), strict=True) if value and value != 1)
+    return _ENCODER.encode(facts)
 
 
 def from_json(text: str) -> AuditEvent:
@@ -116,4 +114,6 @@ def from_json(text: str) -> AuditEvent:
         raise ValueError(msg) from error
 
 
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 _AFTER_TIME: Final = tuple(item.name for item in fields(AuditEvent) if item.name != "time")
+_VALUES: Final = attrgetter(*_AFTER_TIME)

@@ -7,16 +7,14 @@ reading in order, never a cursor. `outbox_id` names the outbox row an event came
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
-from sqlalchemy import BigInteger, Column, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text, text
 
 metadata: Final = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
         "pk": "pk_%(table_name)s",
     }
 )
@@ -27,16 +25,25 @@ audit_events: Final = Table(
     Column("chain", Text, primary_key=True),
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("time", BigInteger, nullable=False, index=True),
-    Column("outbox_id", Text, unique=True),
+    Column("outbox_id", Text),
     Column("event", Text, nullable=False),
 )
+
+_FROM_OUTBOX: Final = text("outbox_id IS NOT NULL")
+Index(
+    "uq_audit_events_outbox_id",
+    audit_events.c.outbox_id,
+    unique=True,
+    sqlite_where=_FROM_OUTBOX,
+    postgresql_where=_FROM_OUTBOX,
+)
+"""Partial: few events come from the outbox, and the others need not pay for it."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class AuditRow:
-    """One row; `time` in microseconds since the epoch, UTC."""
+class AuditRow(NamedTuple):
+    """One row, its values in the order of the table's columns; `time` in microseconds since the epoch, UTC."""
 
     chain: str
     seq: int

@@ -8,16 +8,15 @@ import pytest
 
 from broker.adapters.sql.migrate import migrate
 from tests.adapters.audit.support import Database, PostgresDatabase, SqliteDatabase
-from tests.support.postgres import PostgresServer, running_postgres
+from tests.support.postgres import PostgresServer
 
 
 @pytest.fixture(scope="session")
-def audit_server() -> Iterator[tuple[PostgresServer, str]]:
-    """Run a PostgreSQL; give it and the name of a migrated database to copy."""
-    with running_postgres() as server:
-        template = server.create_database()
-        asyncio.run(migrate(server.url(template)))
-        yield server, template
+def migrated(postgres: PostgresServer) -> str:
+    """Give the name of a migrated database to copy."""
+    template = postgres.create_database()
+    asyncio.run(migrate(postgres.url(template)))
+    return template
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -30,9 +29,8 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 
 @pytest.fixture
-def postgres_database(audit_server: tuple[PostgresServer, str]) -> PostgresDatabase:
+def postgres_database(postgres: PostgresServer, migrated: str) -> PostgresDatabase:
     """Make a database as the migrations make it, its `control.version` at 1."""
-    server, template = audit_server
-    database = PostgresDatabase(server.url(server.create_database(template)))
+    database = PostgresDatabase(postgres.url(postgres.create_database(migrated)))
     database.version = 1
     return database

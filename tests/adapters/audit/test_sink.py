@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from broker.adapters.audit.sink import TableAuditSink
+from broker.adapters.audit.table import AuditRow, AuditTableError
 from broker.core.audit import Action, from_json
 from broker.core.errors import AuditUnavailableError
 from tests.adapters.audit.support import Gated, event
@@ -123,6 +125,32 @@ async def test_closing_ends_though_the_database_does_not_answer(cause: str, monk
     await asyncio.wait_for(sink.aclose(), 5)
     assert all(found in {"closed", "timeout", "gone"} for found in await causes([first, queued]))
     table.gate.set()
+
+
+class FirstBlockLost(Gated):
+    """Nobody knows whether the first block was written; later ones are."""
+
+    def write(self, rows: Sequence[AuditRow]) -> int:
+        if from_json(rows[0].event) == event(0):
+            self.entered.set()
+            self.gate.wait(10)
+            raise AuditTableError("gone")
+        return super().write(rows)
+
+
+async def test_numbers_of_a_block_given_up_are_not_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block of unknown fate ends the chain: another under its numbers could be lost in silence."""
+    monkeypatch.setattr("broker.adapters.audit.sink.CLOSE_SECONDS", 0.05)
+    table = FirstBlockLost()
+    sink, first = await blocked_sink(table)
+    assert True is sink.offer(event(7))
+    closing = asyncio.create_task(sink.aclose())
+    await asyncio.sleep(0)
+    table.gate.set()
+    await closing
+    assert ["gone"] == await causes([first])
+    await sink._ended.wait()
+    assert [] == table.rows
 
 
 async def test_a_bug_in_the_writer_closes_the_sink(monkeypatch: pytest.MonkeyPatch) -> None:

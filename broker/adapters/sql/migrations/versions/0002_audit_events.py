@@ -23,6 +23,12 @@ def upgrade() -> None:
         sa.Column("outbox_id", sa.Text(), nullable=True),
         sa.Column("event", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("chain", "seq", name="pk_audit_events"),
-        sa.UniqueConstraint("outbox_id", name="uq_audit_events_outbox_id"),
     )
     op.create_index("ix_audit_events_time", "audit_events", ["time"])
+    op.create_index(
+        "uq_audit_events_outbox_id",
+        "audit_events",
+        ["outbox_id"],
+        unique=True,
+        postgresql_where=sa.text("outbox_id IS NOT NULL"),
+    )
