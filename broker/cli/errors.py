@@ -6,8 +6,8 @@ import traceback
 from pathlib import Path
 
 from aries_broker import BrokerError
-from broker.cli.output import escape
 from broker.core.errors import BrokerError as RefusalError
+from broker.core.visible import escape
 
 
 class CommandError(Exception):

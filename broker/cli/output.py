@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
@@ -14,16 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-# Control, format (bidi marks among them), surrogate, private, line and paragraph separators.
-_HIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-
-
-def escape(text: str) -> str:
-    r"""Return the text with every character that does not show itself written as \\xNN, \\uNNNN or \\UNNNNNNNN."""
-    return "".join(
-        char.encode("unicode_escape").decode() if unicodedata.category(char) in _HIDDEN_CATEGORIES else char
-        for char in text
-    )
+from broker.core.visible import escape
 
 
 def print_line(text: str) -> None:

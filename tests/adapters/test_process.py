@@ -1,0 +1,38 @@
+"""The process keeps its memory to itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from broker.adapters import process
+
+PROGRAM = """
+import ctypes, resource
+from broker.adapters.process import forbid_core_dumps
+dumpable = lambda: ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
+before = dumpable()
+forbid_core_dumps()
+print(before, dumpable(), *resource.getrlimit(resource.RLIMIT_CORE))
+"""
+
+
+def test_core_dumps_are_forbidden() -> None:
+    """The kernel says that the process is not dumpable any more, and that core files have no room."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=30)  # noqa: S603
+    assert "1 0 0 0" == done.stdout.strip()
+
+
+def test_a_kernel_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker does not go on as if its memory were its own."""
+
+    class Refusing:
+        def prctl(self, *_: int) -> int:
+            return -1
+
+    monkeypatch.setattr("ctypes.CDLL", lambda *_, **__: Refusing())
+    monkeypatch.setattr("resource.setrlimit", lambda *_: None)
+    with pytest.raises(process.ProcessError, match="core dumps cannot be forbidden"):
+        process.forbid_core_dumps()
