@@ -25,8 +25,11 @@ log = structlog.get_logger("broker.metrics")
 class Metrics:
     """`Telemetry`, and the page that shows it."""
 
-    def __init__(self, grant_counts: Callable[[], Awaitable[Mapping[str, int]]]) -> None:
+    def __init__(
+        self, grant_counts: Callable[[], Awaitable[Mapping[str, int]]], count_seconds: float = COUNT_SECONDS
+    ) -> None:
         """Make the registry; `grant_counts` returns the number of grants by state, from counters of the store."""
+        self._count_seconds = count_seconds
         self._grant_counts = grant_counts
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
@@ -98,7 +101,7 @@ class Metrics:
         """Return the page; a store that is away leaves its numbers out and shows as `aries_broker_store_up 0`."""
         self._grants.clear()
         try:
-            async with asyncio.timeout(COUNT_SECONDS):
+            async with asyncio.timeout(self._count_seconds):
                 counts = await self._grant_counts()
         except (StoreUnavailableError, TimeoutError):
             log.warning("grant_counts_unavailable")
