@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from _pytest.terminal import TerminalReporter
+
+from tests.support.pgbouncer import PgBouncer, running_pgbouncer
+from tests.support.postgres import PostgresServer, running_postgres
 
 TESTS = Path(__file__).parent
 WITHOUT_SOCKETS = (TESTS / "core", TESTS / "flows")
@@ -27,3 +31,17 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     for report in skipped:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         terminalreporter.write_line(f"NOT RUN {report.nodeid}: {reason.removeprefix('Skipped: ')}")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL server for this process's tests; each makes databases of its own there."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: PostgresServer) -> Iterator[PgBouncer]:
+    """One PgBouncer in transaction mode before that server."""
+    with running_pgbouncer(postgres) as bouncer:
+        yield bouncer

@@ -107,7 +107,7 @@ class SqlAccessTokens(Part):
 
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(
-                update(a).where(_is(key), a.c.attempt == attempt).values(owner=None, lease_until=0)
+                update(a).where(_is(key), a.c.attempt == attempt).values(owner=None, lease_until=now_ms())
             )
 
         await self.lanes.write(work)
@@ -139,7 +139,7 @@ async def _put(connection: AsyncConnection, token: StoredAccessToken, fence: Col
         "lifetime_assumed": token.lifetime_assumed,
         "expires_at": now_ms() + token.remaining_ms,
         "owner": None,
-        "lease_until": 0,
+        "lease_until": now_ms(),
     }
     insert = insert_into(connection, a).values(**_key_columns(token.key), **values)
     statement = insert.on_conflict_do_update(index_elements=list(_KEY), set_=values, where=fence)

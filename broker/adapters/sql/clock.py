@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+
 from sqlalchemy import BigInteger
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler

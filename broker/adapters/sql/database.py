@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from broker.adapters.sql.access_tokens import SqlAccessTokens
 from broker.adapters.sql.api_keys import SqlApiKeys
 from broker.adapters.sql.catalog import SqlCatalog
@@ -31,15 +29,11 @@ class SqlStore(SqlCatalog, SqlGrants, SqlAccessTokens, SqlSecrets, SqlApiKeys, S
 
 
 class SqlDatabase(SqlDataKeys):
-    """An open database; implements DataKeyStore.
+    """An open database; implements DataKeyStore."""
 
-    Attributes:
-        audit_engine: the connection reserved for the audit on PostgreSQL; None on SQLite, whose audit is another file.
-    """
-
-    def __init__(self, lanes: Lanes, audit_engine: AsyncEngine | None, lock: FolderLock | None) -> None:
+    def __init__(self, lanes: Lanes, lock: FolderLock | None) -> None:
+        """Take over the lanes, and on SQLite the lock of the data folder, until closed."""
         super().__init__(lanes)
-        self.audit_engine = audit_engine
         self._lock = lock
 
     def store(self, mac_keys: MacKeys, times: RedeemTimes) -> SqlStore:
@@ -59,7 +53,7 @@ async def open_database(url: str | None, data_dir: Path, *, pool_size: int = DEF
     Args:
         url: `postgresql://…`; None, empty or `sqlite://` for the file in the data folder.
         data_dir: the data folder; made private.
-        pool_size: most connections to PostgreSQL, all lanes together.
+        pool_size: most connections to PostgreSQL, all lanes together, the one the audit opens for itself included.
 
     Raises:
         StoreRefusedError: the folder is in use or unsafe, the tables are out of date, commits would not be durable.
@@ -91,7 +85,7 @@ async def _open_sqlite(data_dir: Path) -> SqlDatabase:
         await engine.dispose()
         lock.close()
         raise
-    return SqlDatabase(Lanes(engine), None, lock)
+    return SqlDatabase(Lanes(engine), lock)
 
 
 async def _open_postgres(url: str, pool_size: int) -> SqlDatabase:
@@ -103,4 +97,4 @@ async def _open_postgres(url: str, pool_size: int) -> SqlDatabase:
     except BaseException:
         await engine.dispose()
         raise
-    return SqlDatabase(Lanes(engine), engine.audit, None)
+    return SqlDatabase(Lanes(engine), None)

@@ -1,4 +1,4 @@
-"""PostgreSQL: reserved connections for the redeem's commits and for the audit, the rest shared."""
+"""PostgreSQL: a connection reserved for the redeem's commits, one left to the audit, the rest shared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from broker.adapters.sql.errors import StoreRefusedError
 from broker.adapters.sql.lanes import Lane
 
 LEAST_POOL: Final = 3
-"""One connection for the redeem's commits, one for the audit, one for everything else."""
+"""One connection for the redeem's commits, one for everything else, and one for the audit, which has its own."""
 ACQUIRE_SECONDS: Final = 2.0
 CONNECT_SECONDS: Final = 2
 UNACKNOWLEDGED_MS: Final = 5000
@@ -40,7 +40,6 @@ class PostgresEngine:
             raise StoreRefusedError(msg)
         self._commit = connect_postgres(url, 1)
         self._shared = connect_postgres(url, pool_size - 2)
-        self.audit = connect_postgres(url, 1)
 
     async def check(self) -> None:
         """Make sure that a commit is durable.
@@ -71,7 +70,7 @@ class PostgresEngine:
 
     async def dispose(self) -> None:
         """Close all connections."""
-        for engine in (self._commit, self._shared, self.audit):
+        for engine in (self._commit, self._shared):
             await engine.dispose()
 
 

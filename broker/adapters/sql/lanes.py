@@ -36,13 +36,11 @@ class Lane(IntEnum):
 
 
 class Engine(Protocol):
-    """A database's connections.
+    """A database's connections."""
 
-    Attributes:
-        interruptible: a running statement may be cancelled; otherwise only the wait for it ends.
-    """
-
-    interruptible: bool
+    @property
+    def interruptible(self) -> bool:
+        """Tell whether a running statement may be cancelled; otherwise only the wait for it ends."""
 
     def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Lend a connection in a transaction that sees one snapshot and writes nothing."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from broker.adapters.sql.clock import now_ms
 from broker.adapters.sql.tables import BUSY, LEASED, access_tokens, control, grants, refresh_tokens
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -20,7 +21,7 @@ def host_boot_id() -> str:
 async def take_over(connection: AsyncConnection, boot_id: str) -> None:
     """End all leases; on another boot also forget every time that was read from the old clock."""
     await connection.execute(update(grants).where(BUSY).values(lease_until=0))
-    await connection.execute(update(access_tokens).where(LEASED).values(lease_until=0, owner=None))
+    await connection.execute(update(access_tokens).where(LEASED).values(lease_until=now_ms(), owner=None))
     stored = (await connection.execute(select(control.c.boot_id))).scalar_one()
     if stored != boot_id:
         await _forget_times(connection)

@@ -161,8 +161,8 @@ access_tokens = Table(
     Column("owner", Text),
     Column("lease_until", BigInteger, nullable=False),
 )
-LEASED = text("lease_until > 0")
-Index("ix_access_tokens_leased", access_tokens.c.lease_until, sqlite_where=LEASED, postgresql_where=LEASED)
+LEASED = text("owner IS NOT NULL")
+Index("ix_access_tokens_leased", access_tokens.c.owner, sqlite_where=LEASED, postgresql_where=LEASED)
 
 client_secrets = Table(
     "client_secrets",

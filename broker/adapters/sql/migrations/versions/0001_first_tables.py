@@ -100,10 +100,10 @@ def upgrade() -> None:
     op.create_index(
         "ix_access_tokens_leased",
         "access_tokens",
-        ["lease_until"],
+        ["owner"],
         unique=False,
-        sqlite_where=sa.text("lease_until > 0"),
-        postgresql_where=sa.text("lease_until > 0"),
+        sqlite_where=sa.text("owner IS NOT NULL"),
+        postgresql_where=sa.text("owner IS NOT NULL"),
     )
     op.create_table(
         "api_keys",

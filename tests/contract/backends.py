@@ -1,0 +1,203 @@
+"""The stores the contract suite runs over, each with the few things a test needs beside the ports."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy import RowMapping, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from broker.adapters.memory import MemoryStore
+from broker.adapters.sql import SqlDatabase, SqlStore, open_database
+from broker.adapters.sql.clock import boot_ms
+from broker.core.audit import Action, AuditEvent
+from broker.core.lease import GrantState, RedeemTimes
+from broker.core.models import Grant, GrantType, Kind, Origin
+from broker.core.sealing import Sealed
+from broker.ports import (
+    CatalogStore,
+    DataKey,
+    DataKeyStore,
+    GrantStore,
+    KeyPurpose,
+    KeyState,
+    KeyStore,
+    ObjectChange,
+    Outbox,
+    SecretStore,
+)
+
+TIMES = RedeemTimes(
+    lease=15_000,
+    extend_every=5_000,
+    refresh_reply=60_000,
+    client_credentials_reply=20_000,
+    replay_margin=2_000,
+    write_within=1_000,
+)
+SEALED = Sealed("aead-1", b"sealed")
+EVENT = AuditEvent(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), Action.CONFIG_PUT, actor="key:ops")
+DATA_KEYS = (
+    DataKey("aead-1", KeyPurpose.AEAD, KeyState.PRIMARY, {"file:kek": b"wrapped"}),
+    DataKey("mac-1", KeyPurpose.MAC, KeyState.PRIMARY, {"file:kek": b"\x00\xff"}),
+)
+
+
+class TestMacKeys:
+    """One MAC key, in plain sight."""
+
+    __test__ = False
+
+    def mac(self, data: bytes) -> tuple[str, bytes]:
+        return "mac-1", hmac.new(b"key", data, hashlib.sha256).digest()
+
+    def verify(self, key_id: str, data: bytes, tag: bytes) -> bool:
+        return key_id == "mac-1" and hmac.compare_digest(self.mac(data)[1], tag)
+
+
+class Store(CatalogStore, GrantStore, SecretStore, KeyStore, Outbox, Protocol):
+    """All ports of a store but the data keys."""
+
+
+class Backend(Protocol):
+    """A store under test."""
+
+    @property
+    def store(self) -> Store:
+        """All ports but one."""
+
+    @property
+    def data_keys(self) -> DataKeyStore:
+        """The remaining port; holds DATA_KEYS already."""
+
+    async def advance(self, milliseconds: int) -> None:
+        """Let time pass, as far as the store can tell."""
+
+    async def hold(self, grant_id: str, hold: str) -> None:
+        """Set a grant's hold, which no step of the redeem does."""
+
+    async def now(self) -> int:
+        """Return the store's clock."""
+
+    async def aclose(self) -> None:
+        """Close the store."""
+
+
+class MemoryBackend:
+    """The memory adapter with a clock that can be pushed."""
+
+    def __init__(self) -> None:
+        self._ahead = 0
+        self.memory = MemoryStore(TIMES, lambda: boot_ms() + self._ahead)
+        self.store: Store = self.memory
+        self.data_keys: DataKeyStore = self.memory
+
+    async def advance(self, milliseconds: int) -> None:
+        self._ahead += milliseconds
+
+    async def hold(self, grant_id: str, hold: str) -> None:
+        grant = self.memory._grants[grant_id]
+        self.memory._grants[grant_id] = replace(grant, state=replace(grant.state, hold=type(grant.state.hold)(hold)))
+
+    async def now(self) -> int:
+        return self.memory._now()
+
+    async def aclose(self) -> None:
+        await self.memory.aclose()
+
+
+@dataclass
+class SqlBackend:
+    """The SQL adapter; time passes by moving every stored time into the past."""
+
+    database: SqlDatabase
+    sql: SqlStore
+    on_sqlite: bool
+
+    @property
+    def store(self) -> Store:
+        return self.sql
+
+    @property
+    def data_keys(self) -> DataKeyStore:
+        return self.database
+
+    async def advance(self, milliseconds: int) -> None:
+        columns = {
+            "grants": ("lease_until", "not_before", "first_sent_at", "replay_until"),
+            "refresh_tokens": ("received_at", "first_sent_at", "refused_at"),
+            "access_tokens": ("lease_until", "expires_at"),
+        }
+
+        async def work(connection: AsyncConnection) -> None:
+            for table, names in columns.items():
+                moved = ", ".join(f"{name} = {name} - {milliseconds}" for name in names)
+                await connection.execute(text(f"UPDATE {table} SET {moved}"))  # noqa: S608 - words of ours
+
+        await self.database._lanes.write(work)
+
+    async def hold(self, grant_id: str, hold: str) -> None:
+        await self.execute("UPDATE grants SET hold = :hold WHERE id = :id", hold=hold, id=grant_id)
+
+    async def now(self) -> int:
+        clock = "boot_ms()" if self.on_sqlite else "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+        rows = await self.execute(f"SELECT {clock} AS now")
+        return int(rows[0]["now"])
+
+    async def aclose(self) -> None:
+        await self.database.aclose()
+
+    async def execute(self, statement: str, **values: object) -> Sequence[RowMapping]:
+        """Write to the database past the store, as somebody with the database's password can."""
+
+        async def work(connection: AsyncConnection) -> Sequence[RowMapping]:
+            result = await connection.execute(text(statement), values)
+            return result.mappings().all() if result.returns_rows else []
+
+        return await self.database._lanes.write(work)
+
+
+async def open_sql(url: str | None, folder: Path, **options: Any) -> SqlBackend:  # noqa: ANN401 - passed on
+    """Open a store on SQLite in `folder`, or on the PostgreSQL of `url`."""
+    database = await open_database(url, folder, **options)
+    return SqlBackend(database, database.store(TestMacKeys(), TIMES), on_sqlite=url is None)
+
+
+def new_grant(name: str, grant_id: str | None = None, **attributes: Any) -> Grant:  # noqa: ANN401 - passed on
+    """Return a refresh token grant's configuration."""
+    facts = {"origin": Origin.FILE, "client": "desk", "type": GrantType.REFRESH_TOKEN, "scopes": frozenset({"read"})}
+    return Grant(id=grant_id or f"id-{name}", name=name, **{**facts, **attributes})
+
+
+async def put_grant(store: Store, name: str, **attributes: Any) -> str:  # noqa: ANN401 - passed on
+    """Store a grant; return its id."""
+    grant = new_grant(name, **attributes)
+    await store.write_objects([ObjectChange(Kind.GRANT, name, grant)], revision=None, event=EVENT)
+    return grant.id
+
+
+def relative(state: GrantState, now: int) -> dict[str, object]:
+    """Return a state with its times as seconds from now, the long past all alike, and tokens by fingerprint."""
+    whole = {field.name: getattr(state, field.name) for field in fields(state)}
+    for name in ("lease_until", "not_before", "first_sent_at", "replay_until"):
+        whole[name] = _seconds(whole[name], now)
+    whole["tokens"] = {
+        token.fingerprint: (
+            token.consent,
+            token.attempt,
+            *(_seconds(at, now) for at in (token.received_at, token.first_sent_at, token.refused_at)),
+        )
+        for token in state.tokens
+    }
+    return whole
+
+
+def _seconds(at: int | None, now: int) -> int | None:
+    """Round to five seconds, the middle of the step kept clear: tests move time by tens of seconds and odd twos."""
+    return None if at is None else max(-100, (at - now + 2_500) // 5_000)
