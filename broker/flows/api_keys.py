@@ -15,7 +15,7 @@ from broker.core.errors import InvalidRequestError, NotFoundError
 from broker.core.models import ApiKey
 from broker.core.secret import Secret
 from broker.flows.trail import Trail
-from broker.ports import CatalogStore, Clock, KeyStore, MacKeys
+from broker.ports import AuditSink, CatalogStore, Clock, KeyStore, MacKeys
 
 NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 KIND: Final = "api_key"
@@ -40,6 +40,7 @@ class ApiKeys:
         keys: KeyStore,
         catalogs: CatalogStore,
         macs: MacKeys,
+        audit: AuditSink,
         clock: Clock,
         changing: asyncio.Lock,
         trusts_spiffe: bool,
@@ -48,6 +49,7 @@ class ApiKeys:
         self._keys = keys
         self._catalogs = catalogs
         self._macs = macs
+        self._audit = audit
         self._clock = clock
         self._changing = changing
         self._trusts_spiffe = trusts_spiffe
@@ -74,8 +76,9 @@ class ApiKeys:
         await self._keys.add_api_key(key, event)
         return MadeKey(secret, key)
 
-    async def list_keys(self) -> Sequence[ApiKey]:
+    async def list_keys(self, trail: Trail) -> Sequence[ApiKey]:
         """Return all keys in name order."""
+        self._audit.offer(trail.event(Action.ADMIN_READ, self._clock.now(), detail="api_key list"))
         return await self._keys.list_api_keys()
 
     async def disable(self, name: str, trail: Trail) -> None:

@@ -1,0 +1,127 @@
+"""Where first secrets are read.
+
+An operator's own machine may be read wherever the operator can read. The server reads for whoever can write its
+configuration file, so only below one folder and only variables of one prefix.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from broker.adapters.config_file import SecretReference
+from broker.core.secret import Secret
+from broker.ports import SecretSource, SecretUnreadableError
+
+VARIABLE_PREFIX: Final = "BROKER_SECRET_"
+"""What the names of variables begin with that the server reads secrets from."""
+
+MAX_SECRET: Final = 16 * 1024
+"""Longest secret, in bytes; a private key of 8192 bits has half of it."""
+
+
+def resolve_for_operator(references: Mapping[str, SecretReference]) -> dict[str, Secret]:
+    """Read the first secrets of a file's clients on the operator's machine, by client name.
+
+    Raises:
+        SecretUnreadableError: naming every one that cannot be read.
+    """
+    found: dict[str, Secret] = {}
+    wrong = []
+    for name, reference in references.items():
+        try:
+            found[name] = _OperatorSource(reference).read()
+        except SecretUnreadableError as error:
+            wrong.append(f"{reference.field}: {error}")
+    if wrong:
+        raise SecretUnreadableError("\n".join(wrong))
+    return found
+
+
+def sources_on_server(
+    references: Mapping[str, SecretReference], secrets_dir: Path | None
+) -> dict[str, Secret | SecretSource]:
+    """Return where the server reads the first secrets of a file's clients; nothing is read yet."""
+    return {name: _ServerSource(reference, secrets_dir) for name, reference in references.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _OperatorSource:
+    reference: SecretReference
+
+    def read(self) -> Secret:
+        if self.reference.file is not None:
+            return _read(Path(self.reference.file).expanduser())
+        return _variable(self.reference.variable or "")
+
+
+@dataclass(frozen=True, slots=True)
+class _ServerSource:
+    reference: SecretReference
+    folder: Path | None
+
+    def read(self) -> Secret:
+        if self.reference.file is None:
+            variable = self.reference.variable or ""
+            if not variable.startswith(VARIABLE_PREFIX):
+                raise SecretUnreadableError(f"a variable read by the server begins with {VARIABLE_PREFIX}")
+            return _variable(variable)
+        if self.folder is None:
+            raise SecretUnreadableError("the server reads files below BROKER_SECRETS_DIR, which is not set")
+        return _read(_below(self.folder, self.reference.file))
+
+
+def _below(folder: Path, file: str) -> Path:
+    """Return the file's real path; links are followed as long as they stay below the folder, as Kubernetes has them.
+
+    Raises:
+        SecretUnreadableError: it lies elsewhere, whether it is there or not.
+    """
+    try:
+        root = folder.resolve(strict=True)
+        path = (root / file).resolve()
+    except (OSError, RuntimeError, ValueError):
+        raise SecretUnreadableError("the file cannot be found below BROKER_SECRETS_DIR") from None
+    if root not in path.parents:
+        raise SecretUnreadableError("the file does not lie below BROKER_SECRETS_DIR")
+    return path
+
+
+def _variable(name: str) -> Secret:
+    return _secret(os.environ.get(name, ""), f"the variable {name} is not set")
+
+
+def _read(path: Path) -> Secret:
+    """Read a plain file, not through a link in its last step.
+
+    Raises:
+        SecretUnreadableError: it is none, too long, empty or no text.
+    """
+    try:
+        descriptor = os.open(path.resolve(), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (OSError, RuntimeError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no path"
+        raise SecretUnreadableError(f"the file cannot be opened: {why}") from None
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise SecretUnreadableError("it is no plain file")
+        data = file.read(MAX_SECRET + 1)
+    if len(data) > MAX_SECRET:
+        raise SecretUnreadableError(f"the secret is longer than {MAX_SECRET} bytes")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise SecretUnreadableError("the secret is not text") from None
+    return _secret(text, "the file is empty")
+
+
+def _secret(text: str, if_empty: str) -> Secret:
+    """Return the secret without the line break that editors put behind it."""
+    stripped = text.rstrip("\r\n")
+    if not stripped.strip():
+        raise SecretUnreadableError(if_empty)
+    return Secret(stripped)
