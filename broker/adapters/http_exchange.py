@@ -231,7 +231,7 @@ class _Network(httpcore2.AsyncNetworkBackend):
 
 
 class _Dialled(httpcore2.AsyncNetworkStream):
-    """A connected socket that waits for TLS."""
+    """A connected socket that waits for TLS; a handshake that fails or is cancelled closes it."""
 
     def __init__(self, sock: socket.socket, progress: _Progress) -> None:
         self._socket = sock
@@ -250,9 +250,6 @@ class _Dialled(httpcore2.AsyncNetworkStream):
             raise NotSentError("tls") from None
         return _Stream(*streams, self._progress)
 
-    async def aclose(self) -> None:
-        self._socket.close()
-
 
 class _Stream(httpcore2.AsyncNetworkStream):
     """A connection ready to be written to; `write` hands its bytes over before it awaits anything."""
@@ -264,8 +261,8 @@ class _Stream(httpcore2.AsyncNetworkStream):
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as above
         del timeout
-        if self._writer.is_closing():
-            raise httpcore2.WriteError
+        if self._writer.is_closing() or self._reader.at_eof():
+            raise httpcore2.WriteError  # the peer is gone and could not answer: what is not written yet stays here
         self._progress.written = True
         try:
             self._writer.write(buffer)

@@ -1,6 +1,6 @@
 """A certified authorization server (npm `oidc-provider`) on loopback; needs node 20 or newer and its packages.
 
-Clients: `svc` (client credentials, every scope), `svc-read` (read alone), `web` (refresh tokens) and, when told its public
+Clients: `svc` (client credentials, every scope), `svc-read` (read alone), `web` (refresh tokens) and, told its public
 keys, `svc-key` (private_key_jwt). A client's secret is its id followed by `-secret`. Access tokens are JWTs signed
 with ES256; refresh tokens rotate, and one sent twice ends its grant.
 """

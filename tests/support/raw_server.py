@@ -17,11 +17,13 @@ class Connection:
 
     Attributes:
         received: everything the client wrote, whatever the script did; `closed` is set when the client is gone.
+        heard, asked: set once the first byte, a whole request is there.
     """
 
     writer: asyncio.StreamWriter
     received: bytearray = field(default_factory=bytearray)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def send(self, data: bytes) -> None:
@@ -30,10 +32,11 @@ class Connection:
         await self.writer.drain()
 
     async def listen(self, reader: asyncio.StreamReader) -> None:
-        """Collect what comes until the client is gone; `asked` is set once a whole request is there."""
+        """Collect what comes until the client is gone."""
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
                 self.received += data
+                self.heard.set()
                 head, blank, body = bytes(self.received).partition(b"\r\n\r\n")
                 fields = (line.partition(b":") for line in head.lower().split(b"\r\n"))
                 length = next((int(value) for name, _, value in fields if name == b"content-length"), 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import ipaddress
 import json
@@ -17,7 +18,7 @@ import pytest
 import trustme
 
 from broker.adapters.egress import Address, check_addresses
-from broker.adapters.http_exchange import MAX_REPLY, HttpExchange
+from broker.adapters.http_exchange import MAX_REPLY, HttpExchange, Outgoing
 from broker.adapters.provider_http import ProviderHttp
 from broker.core.models import Client, GrantType, Origin, Provider, TokenEndpointAuth
 from broker.core.oauth.reply import Reading, read_reply
@@ -371,6 +372,58 @@ async def test_a_silent_handshake(authority: trustme.CA, tmp_path: Path) -> None
         sent = await send(url, exchange=trusting(authority, tmp_path, url, connect_limit=SOON))
         await asyncio.wait_for(server.connections[0].closed.wait(), 2)
     assert ("not_sent", "timeout", 0) == (sent.reading.outcome, sent.reading.cause, sent.hook_calls)
+
+
+async def test_a_silent_address() -> None:
+    """An address that does not answer is given up within the connection's limit."""
+    with socket.socket() as full, contextlib.ExitStack() as fillers:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):  # the queue of a listener that accepts nobody is full, and further calls are dropped
+            filler = fillers.enter_context(socket.socket())
+            filler.setblocking(False)  # noqa: FBT003 - the standard library's signature
+            filler.connect_ex(full.getsockname())
+        exchange = HttpExchange(connect_limit=SOON)
+        sent = await send(f"http://127.0.0.1:{full.getsockname()[1]}/token", exchange=exchange)
+    assert ("not_sent", "timeout", 0) == (sent.reading.outcome, sent.reading.cause, sent.hook_calls)
+
+
+async def _slam(connection: Connection) -> None:
+    connection.writer.transport.abort()
+
+
+async def test_a_connection_that_died_before_the_write_was_never_written_to() -> None:
+    """When the peer is gone by the time the hook returns, nothing was sent."""
+    async with raw_server(_slam) as server:
+        provider = provider_at(f"http://127.0.0.1:{server.port}/token")
+
+        async def before_write() -> None:
+            await server.first()
+            for _ in range(20):  # steps of the loop in which both sides learn of it
+                await asyncio.sleep(0)
+
+        with pytest.raises(NotSentError) as raised:
+            await ProviderHttp(HttpExchange()).send(
+                provider, request_to(provider), before_write=before_write, reply_deadline=LONG
+            )
+    assert "connect" == raised.value.cause
+
+
+async def test_a_write_that_breaks_off_was_sent() -> None:
+    """A peer that resets while the request is being written may have read enough of it."""
+
+    async def reset_while_reading(connection: Connection) -> None:
+        await connection.heard.wait()
+        connection.writer.transport.abort()
+
+    async def before_write() -> None:
+        """Let it be written."""
+
+    async with raw_server(reset_while_reading) as server:
+        outgoing = Outgoing("POST", f"http://127.0.0.1:{server.port}/", {}, b"x" * 30_000_000, insecure_loopback=True)
+        with pytest.raises(ReplyLostError) as raised:
+            await HttpExchange()(outgoing, before_write=before_write, reply_deadline=LONG)
+    assert "reset" == raised.value.cause
 
 
 async def test_the_next_address_is_tried() -> None:
