@@ -43,3 +43,11 @@ def test_an_error_may_say_nothing_more() -> None:
     """Metadata, fields and waiting time are empty unless given."""
     error = RateLimitedError("slow down")
     assert ({}, {}, None, "") == (error.metadata, error.fields, error.retry_after, error.cause)
+
+
+def test_told_again_an_error_is_equal_and_another() -> None:
+    """Who waits for the same outcome is told the same, in an exception of its own."""
+    error = RateLimitedError("slow", cause="b", metadata={"limit": "l"}, retry_after=0.5, fields={"scopes": "s"})
+    again = error.again()
+    assert (RateLimitedError, vars(error)) == (type(again), vars(again))
+    assert again is not error

@@ -111,9 +111,9 @@ def test_hostile_input_takes_linear_time(pattern: str, unit: str) -> None:
         text = unit * length
         spans = []
         for _ in range(5):
-            start = time.perf_counter()
+            start = time.thread_time()
             globs.matches(pattern, text)
-            spans.append(time.perf_counter() - start)
+            spans.append(time.thread_time() - start)
         return min(spans)
 
     assert shortest(80_000) < 40 * shortest(10_000) + 0.005

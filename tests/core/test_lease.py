@@ -382,6 +382,12 @@ def test_a_held_grant_takes_no_consent(hold: Hold) -> None:
     assert step(replace(IDLE, hold=hold), Consented("n1"), NOW, TIMES) is None
 
 
+def test_what_is_no_event_is_our_own_bug() -> None:
+    """A step the table does not have is a mistake in our code, not a step that did not happen."""
+    with pytest.raises(AssertionError):
+        step(IDLE, object(), NOW, TIMES)  # type: ignore[arg-type]
+
+
 # --- whatever happens ------------------------------------------------------------------------------------------------
 
 RECENT = st.integers(min_value=0, max_value=3)
