@@ -57,7 +57,7 @@ class AuditTableError(Exception):
 
     def __init__(self, cause: str) -> None:
         """Name the cause."""
-        super().__init__(cause)
+        super().__init__(f"the audit log cannot be used: {cause}")
         self.cause = cause
 
 

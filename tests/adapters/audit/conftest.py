@@ -31,6 +31,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 @pytest.fixture
 def postgres_database(postgres: PostgresServer, migrated: str) -> PostgresDatabase:
     """Make a database as the migrations make it, its `control.version` at 1."""
-    database = PostgresDatabase(postgres.url(postgres.create_database(migrated)))
+    name = postgres.create_database(migrated)
+    database = PostgresDatabase(postgres.url(name), name)
     database.version = 1
     return database

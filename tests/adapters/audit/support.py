@@ -79,8 +79,9 @@ class SqliteDatabase:
 class PostgresDatabase:
     """A migrated database."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, name: str) -> None:
         self.where = url
+        self.name = name
         self.engine = postgres_audit_engine(url)
 
     @property
