@@ -10,6 +10,7 @@ import typer
 from aries.broker.admin.v1 import config_pb2, config_pb2_grpc
 from aries_broker import InvalidRequestError
 from broker.adapters.config_file import ParsedConfig, read_config
+from broker.adapters.secret_sources import resolve_for_operator
 from broker.cli.access import Access, Address, ApiKeyFile, Json
 from broker.cli.errors import CommandError
 from broker.cli.messages import build_config
@@ -45,8 +46,6 @@ def apply(
 
 def _resolve_secrets(parsed: ParsedConfig) -> list[config_pb2.ClientSecret]:
     """Read the secrets the file points at, on this machine; they travel once and are kept only if none is there."""
-    from broker.adapters.secret_sources import resolve_for_operator  # noqa: PLC0415
-
     found = resolve_for_operator(parsed.secrets)
     return [config_pb2.ClientSecret(client=name, secret=secret.reveal()) for name, secret in found.items()]
 

@@ -25,7 +25,7 @@ def serve(
     """Run the broker until SIGTERM or SIGINT; settings are the BROKER_ variables."""
     from broker import main, settings  # noqa: PLC0415
 
-    main.serve(settings.load(insecure_plaintext=insecure_plaintext), config, insecure_plaintext)
+    main.serve(settings.load(insecure_plaintext=insecure_plaintext), config)
 
 
 def migrate() -> None:

@@ -1,0 +1,30 @@
+"""`aries-broker demo`: the whole story on one screen, with real processes over real sockets.
+
+Everything lives in a temporary folder and in processes started here; both are gone at the end, also after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from pathlib import Path
+from types import FrameType
+
+from broker.cli.demo.processes import Processes
+from broker.cli.demo.story import tell
+
+
+def run() -> None:
+    """Tell the story.
+
+    Raises:
+        CommandError: something went otherwise than told; its text says what.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    with tempfile.TemporaryDirectory(prefix="aries-broker-demo-") as folder, Processes(Path(folder)) as processes:
+        tell(processes)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """End the way Ctrl-C does, so that nothing is left behind."""
+    raise KeyboardInterrupt
