@@ -135,12 +135,11 @@ class SqlBackend:
             "access_tokens": ("lease_until", "expires_at"),
         }
 
-        async def work(connection: AsyncConnection) -> None:
-            for table, names in columns.items():
-                moved = ", ".join(f"{name} = {name} - {milliseconds}" for name in names)
-                await connection.execute(text(f"UPDATE {table} SET {moved}"))  # noqa: S608 - words of ours
-
-        await self.database._lanes.write(work)
+        moves = []
+        for table, names in columns.items():
+            moved = ", ".join(f"{name} = {name} - {milliseconds}" for name in names)
+            moves.append(f"UPDATE {table} SET {moved}")  # noqa: S608 - words of ours
+        await self.execute(*moves)
 
     async def hold(self, grant_id: str, hold: str) -> None:
         await self.execute("UPDATE grants SET hold = :hold WHERE id = :id", hold=hold, id=grant_id)
@@ -153,12 +152,15 @@ class SqlBackend:
     async def aclose(self) -> None:
         await self.database.aclose()
 
-    async def execute(self, statement: str, **values: object) -> Sequence[RowMapping]:
-        """Write to the database past the store, as somebody with the database's password can."""
+    async def execute(self, *statements: str, **values: object) -> Sequence[RowMapping]:
+        """Write to the database past the store, as somebody with the database's password can; return the last rows."""
 
         async def work(connection: AsyncConnection) -> Sequence[RowMapping]:
-            result = await connection.execute(text(statement), values)
-            return result.mappings().all() if result.returns_rows else []
+            rows: Sequence[RowMapping] = []
+            for statement in statements:
+                result = await connection.execute(text(statement), values)
+                rows = result.mappings().all() if result.returns_rows else []
+            return rows
 
         return await self.database._lanes.write(work)
 

@@ -1,4 +1,7 @@
-"""The stores, one after another: memory, SQLite, PostgreSQL, PostgreSQL behind PgBouncer."""
+"""The stores, one after another: memory, SQLite, PostgreSQL, PostgreSQL behind PgBouncer.
+
+All tests here run in one event loop, so that most can share a store that is opened once and emptied before each.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from sqlalchemy import delete
 
 from broker.adapters.sql import migrate
@@ -18,13 +22,21 @@ from tests.support.postgres import PostgresServer
 
 SQL = ("sqlite", "postgres", "pgbouncer")
 FILLED = [table for table in reversed(metadata.sorted_tables) if table.name != "control"]
-EMPTY = "; ".join([*(str(delete(table)) for table in FILLED), "UPDATE control SET version = 0, revision = 0"])
+EMPTY = (*(str(delete(table)) for table in FILLED), "UPDATE control SET version = 0, revision = 0")
 """Makes a database as new, quicker than a new one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run this folder's tests in one event loop."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here) and pytest_asyncio.is_async_test(item):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
 @pytest.fixture(scope="session")
 def migrated(postgres: PostgresServer) -> str:
-    """Return the name of a database with this version's tables; emptied before each test."""
+    """Return the name of a database with this version's tables."""
     name = postgres.create_database()
     with ThreadPoolExecutor(1) as thread:  # an event loop may be running in this one
         thread.submit(lambda: asyncio.run(migrate(postgres.url(name)))).result()
@@ -34,28 +46,40 @@ def migrated(postgres: PostgresServer) -> str:
 @pytest.fixture
 def postgres_url(postgres: PostgresServer, migrated: str) -> str:
     """Return the URL of an empty store."""
-    postgres.execute(EMPTY, migrated)
+    postgres.execute("; ".join(EMPTY), migrated)
     return postgres.url(migrated)
 
 
-@pytest.fixture(params=("memory", *SQL))
-async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
-    """Every store."""
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=("memory", *SQL))
+async def shared_store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[SqlBackend | None]:
+    """Every store, open for all tests that do not break it; None for memory, where a new one costs nothing."""
     if request.param == "memory":
-        memory = MemoryBackend()
-        await memory.data_keys.add_first_data_keys(DATA_KEYS)
-        yield memory
+        yield None
         return
-    opened = await open_sql(_url(request, request.param), tmp_path / "data")
-    await opened.data_keys.add_first_data_keys(DATA_KEYS)
+    opened = await open_sql(_url(request, request.param), tmp_path_factory.mktemp("data"))
     yield opened
     await opened.aclose()
 
 
-@pytest.fixture(params=SQL)
+@pytest_asyncio.fixture(loop_scope="session")
+async def backend(shared_store: SqlBackend | None) -> Backend:
+    """Every store, empty but for its data keys."""
+    if shared_store is None:
+        emptied: Backend = MemoryBackend()
+    else:
+        await shared_store.execute(*EMPTY)
+        emptied = shared_store
+    await emptied.data_keys.add_first_data_keys(DATA_KEYS)
+    return emptied
+
+
+@pytest_asyncio.fixture(loop_scope="session", params=SQL)
 async def sql(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SqlBackend]:
-    """Every store over SQL."""
+    """Every store over SQL, opened for one test, which may do to it what it likes."""
     opened = await open_sql(_url(request, request.param), tmp_path / "data")
+    await opened.execute(*EMPTY)
     await opened.data_keys.add_first_data_keys(DATA_KEYS)
     yield opened
     await opened.aclose()
@@ -64,8 +88,9 @@ async def sql(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[S
 def _url(request: pytest.FixtureRequest, name: str) -> str | None:
     if name == "sqlite":
         return None
-    url: str = request.getfixturevalue("postgres_url")
+    migrated_name: str = request.getfixturevalue("migrated")
     if name == "pgbouncer":
         bouncer: PgBouncer = request.getfixturevalue("pgbouncer")
-        return bouncer.url(request.getfixturevalue("migrated"))
-    return url
+        return bouncer.url(migrated_name)
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.url(migrated_name)
