@@ -22,6 +22,7 @@ class Lookout:
         self._clock = clock
         self._random = random
         self._awaited: dict[AccessTokenKey, asyncio.Future[tuple[StoredAccessToken, float] | None]] = {}
+        self._missed: frozenset[AccessTokenKey] = frozenset()
         self._polling: asyncio.Task[None] | None = None
         self._pause = FIRST_PAUSE
 
@@ -34,10 +35,15 @@ class Lookout:
         future = self._awaited.get(key)
         if future is None:
             future = self._awaited[key] = asyncio.get_running_loop().create_future()
-            self._pause = FIRST_PAUSE
+            if key not in self._missed:
+                self._pause = FIRST_PAUSE
         if self._polling is None or self._polling.done():
-            self._polling = asyncio.create_task(self._poll())
+            self._polling = asyncio.create_task(self._poll_while_awaited())
         return await asyncio.shield(future)
+
+    async def _poll_while_awaited(self) -> None:
+        while self._awaited:  # keys that came while a poll was under way are asked for by the next
+            await self._poll()
 
     async def _poll(self) -> None:
         await asyncio.sleep(self._pause * self._random.uniform(0.8, 1.2))
@@ -46,11 +52,12 @@ class Lookout:
         read_at = self._clock.boottime()
         try:
             found = await self._grants.find_access_tokens(list(awaited))
-        except BrokerError as error:
+        except Exception as error:  # noqa: BLE001 - a bug as well: who waits has to be told
             for future in awaited.values():
-                future.set_exception(error.again())
+                future.set_exception(error.again() if isinstance(error, BrokerError) else error)
                 future.exception()  # retrieved: a waiter that hung up leaves no warning behind
             return
+        self._missed = frozenset(awaited).difference(found)
         for key, future in awaited.items():
             stored = found.get(key)
             future.set_result(None if stored is None else (stored, read_at))
