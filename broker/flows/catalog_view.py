@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
 from broker.core.errors import StoreUnavailableError
 from broker.core.models import Catalog, Grant
@@ -15,7 +15,10 @@ POLL_SECONDS: Final = 0.25
 """How often an idle process reads the version."""
 
 MAX_GRANTS: Final = 10_000
-"""Grants kept in memory; the rest are read when asked for."""
+"""Grants kept in memory; the rest are read when asked for. As many names are known to be no grant's."""
+
+
+T = TypeVar("T")
 
 
 class CatalogView:
@@ -29,6 +32,8 @@ class CatalogView:
         self._catalog_store = catalog_store
         self._grant_store = grant_store
         self._grants: OrderedDict[str, Grant] = OrderedDict()
+        self._absent: OrderedDict[str, None] = OrderedDict()
+        self._reading: dict[tuple[int, str], asyncio.Task[Grant | None]] = {}
         self._loading = asyncio.Lock()
         self.catalog = Catalog()
 
@@ -56,17 +61,37 @@ class CatalogView:
                 await self._reload()
 
     async def grant(self, name: str) -> Grant | None:
-        """Return the grant of this name as of our version or later; what the redeem moves may be older."""
+        """Return the grant of this name as of the version at the call or later; what the redeem moves may be older.
+
+        A name that is no grant's is remembered like one that is, so that the two cost the same.
+        """
         known = self._grants.get(name)
         if known is not None:
             self._grants.move_to_end(name)
             return known
-        read_at = self.catalog.version
-        grant = await self._grant_store.find_grant(name)
-        if grant is not None and read_at == self.catalog.version:
-            self._grants[name] = grant
-            if len(self._grants) > MAX_GRANTS:
-                self._grants.popitem(last=False)
+        if name in self._absent or "\0" in name:  # no text of PostgreSQL holds a NUL
+            return None
+        # One read for all who ask; whoever asks after the version moved starts another.
+        asked = (self.version, name)
+        reading = self._reading.get(asked)
+        if reading is None:
+            reading = self._reading[asked] = asyncio.create_task(self._read(asked))
+        try:
+            return await asyncio.shield(reading)
+        except StoreUnavailableError as error:
+            raise error.again() from None
+
+    async def _read(self, asked: tuple[int, str]) -> Grant | None:
+        version, name = asked
+        try:
+            grant = await self._grant_store.find_grant(name)
+        finally:
+            del self._reading[asked]
+        if version == self.version:  # else it may be older than what the reload forgot
+            if grant is None:
+                _put(self._absent, name, None)
+            else:
+                _put(self._grants, name, grant)
         return grant
 
     async def poll(self) -> None:
@@ -86,4 +111,11 @@ class CatalogView:
             moved = set(changed)
             for name in [name for name, grant in self._grants.items() if grant.id in moved]:
                 del self._grants[name]
+        self._absent.clear()
         self.catalog = catalog
+
+
+def _put(known: OrderedDict[str, T], name: str, value: T) -> None:
+    known[name] = value
+    if len(known) > MAX_GRANTS:
+        known.popitem(last=False)
