@@ -21,6 +21,7 @@ from broker.core.errors import (
     OverloadedError,
     ProviderRefusedClientError,
     ProviderUnavailableError,
+    RateLimitedError,
     ScopeNotGrantedError,
 )
 from broker.core.models import AccessTokenKey, GrantType
@@ -36,20 +37,58 @@ MAX_WAITING: Final = 5_000
 PATIENCE: Final = 90.0
 """Seconds a wish waits for other replicas: a reply deadline and a lease, with a margin."""
 
+TAKE_EVERY: Final = 0.5
+"""Seconds between tries to take a lease that another owner holds; meanwhile only the shared look-out asks the store."""
+
 REFUSAL_MEMORY: Final = 30.0
-"""Seconds in which a refusal of a scope set by the provider is not tested again."""
+"""Seconds in which a refusal of a scope set by the provider is not tested again; doubled each time in a row."""
 
 LONGEST_MEMORY: Final = 300.0
-"""Longest Retry-After of a provider that is heeded, in seconds."""
+"""Longest time in seconds for which a refusal is remembered or a provider's Retry-After heeded."""
 
-Redeem = Callable[[Wish, Callable[[BrokerError], None]], Awaitable[Received | None]]
+Trouble = Callable[[BrokerError], None]
+Redeem = Callable[[Wish, Trouble, Callable[[], Awaitable[bool]]], Awaitable[Received | None]]
+LeaseKey = tuple[str, AccessTokenKey | None]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
+class _Queued:
+    """A wish, and those who wait for it."""
+
+    wish: Wish
+    min_lifetime: float | None
+    future: asyncio.Future[str]
+    waiters: int = 0
+
+    def fail(self, error: BaseException) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+            self.future.exception()  # retrieved: a waiter that hung up leaves no warning behind
+
+
+@dataclass(slots=True, eq=False)
 class _Queue:
-    """The wishes of one lease, served one after the other; several waiters share one wish."""
+    """The wishes of one lease, served one after the other; several waiters share one wish.
 
-    wishes: dict[AccessTokenKey, tuple[Wish, float | None, asyncio.Future[str]]] = field(default_factory=dict)
+    Attributes:
+        served: the wish at work.
+        trouble: why its outcome cannot be stored now; nobody can be served before it is.
+    """
+
+    wishes: dict[AccessTokenKey, _Queued] = field(default_factory=dict)
+    served: _Queued | None = None
+    trouble: BrokerError | None = None
+
+    def report(self, error: BrokerError) -> None:
+        self.trouble = error
+        for queued in self.wishes.values():
+            queued.fail(error)
+
+    def leave(self, queued: _Queued) -> None:
+        """Note that a waiter is gone; a wish nobody waits for and nobody works on is dropped."""
+        queued.waiters -= 1
+        if not queued.waiters and queued is not self.served and self.wishes.get(queued.wish.key) is queued:
+            del self.wishes[queued.wish.key]
 
 
 class Obtain:
@@ -71,7 +110,7 @@ class Obtain:
         self._lookout = lookout
         self._redeem = redeem
         self._clock = clock
-        self._queues: dict[tuple[str, AccessTokenKey | None], _Queue] = {}
+        self._queues: dict[LeaseKey, _Queue] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting = 0
 
@@ -88,100 +127,122 @@ class Obtain:
         """
         if self._waiting >= MAX_WAITING:
             raise OverloadedError("too many callers wait for tokens", retry_after=1.0)
-        future = self._join(wish, min_lifetime)
+        queue = self._queue_of(wish)
+        if queue.trouble is not None:
+            raise queue.trouble.again()
+        queued = queue.wishes.get(wish.key)
+        if queued is None:
+            future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            queued = queue.wishes[wish.key] = _Queued(wish, min_lifetime, future)
+        queued.waiters += 1
         self._waiting += 1
         try:
-            return await asyncio.shield(future)
+            return await asyncio.shield(queued.future)
         except BrokerError as error:
             raise error.again() from None
         finally:
             self._waiting -= 1
+            queue.leave(queued)
+
+    def is_getting(self, wish: Wish) -> bool:
+        """Tell whether the wish's token is being got already, so that one more waiter makes no further call."""
+        queue = self._queues.get(_lease_key(wish))
+        return queue is not None and wish.key in queue.wishes
 
     async def aclose(self, grace: float) -> None:
         """Wait up to `grace` seconds for what runs: a redeem whose token was sent must reach its end."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
 
-    def _join(self, wish: Wish, min_lifetime: float | None) -> asyncio.Future[str]:
-        lease_key = (wish.grant.id, None if wish.grant.type is GrantType.REFRESH_TOKEN else wish.key)
+    def _queue_of(self, wish: Wish) -> _Queue:
+        lease_key = _lease_key(wish)
         queue = self._queues.get(lease_key)
         if queue is None:
             queue = self._queues[lease_key] = _Queue()
             task = asyncio.create_task(self._serve(lease_key, queue))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        if wish.key not in queue.wishes:
-            queue.wishes[wish.key] = (wish, min_lifetime, asyncio.get_running_loop().create_future())
-        return queue.wishes[wish.key][2]
+        return queue
 
-    async def _serve(self, lease_key: tuple[str, AccessTokenKey | None], queue: _Queue) -> None:
+    async def _serve(self, lease_key: LeaseKey, queue: _Queue) -> None:
         """Serve every wish queued, those that come meanwhile too, then leave."""
         try:
             while queue.wishes:
-                key, (wish, min_lifetime, future) = next(iter(queue.wishes.items()))
+                queue.served = next(iter(queue.wishes.values()))
                 try:
-                    await self._get(wish, min_lifetime, future)
+                    await self._get(queue.served, queue.report)
                 finally:
-                    del queue.wishes[key]
+                    del queue.wishes[queue.served.wish.key]
+                    queue.served = queue.trouble = None
         finally:
             del self._queues[lease_key]
-            for _, _, future in queue.wishes.values():
-                future.cancel()
+            for queued in queue.wishes.values():
+                queued.future.cancel()
 
-    async def _get(self, wish: Wish, min_lifetime: float | None, future: asyncio.Future[str]) -> None:
-        def fail(error: BaseException) -> None:
-            if not future.done():
-                future.set_exception(error)
-                future.exception()  # retrieved: a waiter that hung up leaves no warning behind
-
+    async def _get(self, queued: _Queued, trouble: Trouble) -> None:
         try:
-            source = await self._find_or_redeem(wish, min_lifetime, fail)
+            source = await self._find_or_redeem(queued.wish, queued.min_lifetime, trouble)
         except BaseException as error:  # whatever happened, the waiters are told
-            fail(error)
+            queued.fail(error)
             if not isinstance(error, Exception):
                 raise
         else:
-            if not future.done():
-                future.set_result(source)
+            if not queued.future.done():
+                queued.future.set_result(source)
 
-    async def _find_or_redeem(
-        self, wish: Wish, min_lifetime: float | None, trouble: Callable[[BrokerError], None]
-    ) -> str:
+    async def _find_or_redeem(self, wish: Wish, min_lifetime: float | None, trouble: Trouble) -> str:
+        found = False
+
+        async def wanted() -> bool:
+            nonlocal found
+            found = self._good(await self._stored(wish), min_lifetime)
+            return not found
+
         started = self._clock.boottime()
-        if self._good(await self._stored(wish), min_lifetime):
-            return "store"
-        idle = 0
-        while True:
-            received = await self._try(wish, trouble)
+        idle_at: int | None = None
+        while await wanted():
+            received = await self._try(wish, trouble, wanted)
             if received is not None:
                 return self._accept(wish, received)
-            idle = idle + 1 if await self._phase(wish) is lease.Phase.IDLE else 0
-            if self._good(await self._glance(wish), min_lifetime):
-                return "store"
-            if idle > 1:
+            if found:
+                break
+            before, idle_at = idle_at, await self._idle_at(wish)
+            if idle_at is not None and idle_at == before:
                 raise ProviderUnavailableError(
                     "the last redeem of this grant failed a moment ago; try again",
                     cause="backing_off",
                     metadata={"failure": "backing_off"},
                     retry_after=1.0,
                 )
+            if await self._appears(wish, min_lifetime, TAKE_EVERY if idle_at is None else 0.0):
+                break
             if self._clock.boottime() - started > PATIENCE:
                 raise GrantConflictError("another replica holds the grant for too long; try again", cause="lease_held")
+        return "store"
 
-    async def _try(self, wish: Wish, trouble: Callable[[BrokerError], None]) -> Received | None:
-        """Redeem, remembering for a while what the provider refused so that it is not asked again by each caller."""
+    async def _try(self, wish: Wish, trouble: Trouble, wanted: Callable[[], Awaitable[bool]]) -> Received | None:
+        """Redeem, remembering for a while what was refused so that it is not asked again by each caller."""
         try:
-            return await self._redeem[wish.grant.type](wish, trouble)
-        except (ProviderUnavailableError, ProviderRefusedClientError, ScopeNotGrantedError) as error:
-            memory = REFUSAL_MEMORY if isinstance(error, ScopeNotGrantedError) else max(1.0, error.retry_after or 0.0)
-            self._cache.refuse(wish.key, error, self._clock.boottime() + min(memory, LONGEST_MEMORY))
+            return await self._redeem[wish.grant.type](wish, trouble, wanted)
+        except ScopeNotGrantedError as error:
+            self._remember(wish, error, REFUSAL_MEMORY, LONGEST_MEMORY)
             raise
+        except (ProviderUnavailableError, ProviderRefusedClientError) as error:
+            wait = min(LONGEST_MEMORY, max(1.0, error.retry_after or 0.0))
+            self._remember(wish, error, wait, wait)
+            raise
+        except RateLimitedError as error:
+            self._remember(wish, error, 1.0, 1.0)
+            raise
+
+    def _remember(self, wish: Wish, error: BrokerError, memory: float, longest: float) -> None:
+        self._cache.refuse(wish.key, error, self._clock.boottime(), memory, longest)
 
     def _accept(self, wish: Wish, received: Received) -> str:
         if received.token is not None:
             self._cache.put(received.token)
         if received.error is not None:
-            self._cache.refuse(wish.key, received.error, self._clock.boottime() + REFUSAL_MEMORY)
+            self._remember(wish, received.error, REFUSAL_MEMORY, LONGEST_MEMORY)
             raise received.error
         return "provider"
 
@@ -199,12 +260,19 @@ class Obtain:
         stored = found.get(wish.key)
         return None if stored is None else await self._receive.open(wish, stored, read_at)
 
-    async def _glance(self, wish: Wish) -> CachedToken | None:
-        seen = await self._lookout.look(wish.key)
-        return None if seen is None else await self._receive.open(wish, seen[0], seen[1])
+    async def _appears(self, wish: Wish, min_lifetime: float | None, seconds: float) -> bool:
+        """Look out, once at least, for a token that another owner brings."""
+        until = self._clock.boottime() + seconds
+        while True:
+            seen = await self._lookout.look(wish.key)
+            token = None if seen is None else await self._receive.open(wish, seen[0], seen[1])
+            if self._good(token, min_lifetime):
+                return True
+            if self._clock.boottime() >= until:
+                return False
 
-    async def _phase(self, wish: Wish) -> lease.Phase | None:
-        """Return the grant's phase after a take that failed, None for client credentials.
+    async def _idle_at(self, wish: Wish) -> int | None:
+        """Return the attempt at which a grant is idle that could not be taken, None while somebody is at work.
 
         Raises:
             BrokerError: waiting for the grant is hopeless.
@@ -227,4 +295,8 @@ class Obtain:
             raise GrantUncertainError(
                 "a refresh token was sent and no usable answer came; it is not sent again until its fate is known"
             )
-        return state.phase
+        return state.attempt if state.phase is lease.Phase.IDLE else None
+
+
+def _lease_key(wish: Wish) -> LeaseKey:
+    return (wish.grant.id, None if wish.grant.type is GrantType.REFRESH_TOKEN else wish.key)

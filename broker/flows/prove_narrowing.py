@@ -7,7 +7,8 @@ First a refresh asks for one scope of the set, then one asks for the whole set a
     the whole set     -                     ignored
     that scope        the whole set         additional
     that scope        less, or refused      sticky: the grant has lost scopes
-    not stated        -                     unproved
+    that scope        not stated            unproved
+    else, or refused  -                     unproved
 """
 
 from __future__ import annotations
@@ -86,15 +87,17 @@ class ProveNarrowing:
             return Proof(NarrowingProfile.IGNORED if ignored else NarrowingProfile.UNPROVED, tuple(seen))
         again = await self._granted(whole)
         seen.append(_told("the whole set", whole, again))
+        if again is None:
+            return Proof(NarrowingProfile.UNPROVED, tuple(seen))
         profile = NarrowingProfile.ADDITIONAL if again == whole.grant_scopes else NarrowingProfile.STICKY
         return Proof(profile, tuple(seen))
 
     async def _granted(self, wish: Wish) -> frozenset[str] | None:
-        """Return the scopes the provider says it granted; None when it does not say or refuses them."""
+        """Return the scopes the provider says it granted, none when it refuses them; None when it does not say."""
         try:
-            received = await self._redeem(wish, _nobody_waits)
+            received = await self._redeem(wish, _nobody_waits, _always)
         except ScopeNotGrantedError:
-            return None
+            return frozenset()
         if received is None:
             raise GrantConflictError("the grant is in use; a throw-away grant is needed, try again")
         if received.token is None or not received.token.verified:
@@ -106,9 +109,16 @@ def _nobody_waits(_: BrokerError) -> None:
     """A store that is away delays the proof; its caller waits."""
 
 
+async def _always() -> bool:
+    """A token that is there already proves nothing."""
+    return True
+
+
 def _told(what: str, wish: Wish, granted: frozenset[str] | None) -> str:
     asked = " ".join(sorted(wish.asked))
     known = scopes.known_wire(wish.provider)
     if granted is None:
-        return f"asked for {what} ({asked}): refused, or granted without saying what"
+        return f"asked for {what} ({asked}): granted without saying what"
+    if not granted:
+        return f"asked for {what} ({asked}): refused"
     return f"asked for {what} ({asked}): granted {' '.join(sorted(granted & known))}"

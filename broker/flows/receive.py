@@ -55,11 +55,13 @@ class Receive:
         if not verdict.cacheable:
             return Received(None, error)
         has = wish.key if error is None else replace(wish.key, wire_scopes=tuple(sorted(verdict.granted)))
+        # A refresh's attempts are the grant's, those of client credentials the key's: another key's would rank wrongly.
+        ranked = wish.grant.type is GrantType.REFRESH_TOKEN or has == wish.key
         token = CachedToken(
             key=has,
             access_token=tokens.access_token,
             fingerprint=self._cipher.fingerprint(tokens.access_token),
-            attempt=attempt,
+            attempt=attempt if ranked else 0,
             granted=verdict.granted,
             verified=verdict.verified,
             life=tokens.expires_in,
@@ -81,6 +83,10 @@ class Receive:
             remaining_ms=round(token.remaining(self._clock.boottime()) * 1000),
             lifetime_assumed=token.lifetime_assumed,
         )
+
+    def aged(self, stored: StoredAccessToken, token: CachedToken) -> StoredAccessToken:
+        """Return a sealed token with what is left of its life now, for a write that had to be repeated."""
+        return replace(stored, remaining_ms=round(token.remaining(self._clock.boottime()) * 1000))
 
     async def open(self, wish: Wish, stored: StoredAccessToken, read_at: float) -> CachedToken | None:
         """Return a stored token for use, or None when it was sealed for another endpoint or row.

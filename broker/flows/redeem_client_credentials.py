@@ -5,10 +5,11 @@ Nothing can be lost here: a stolen lease costs one more call.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
-from broker.core.errors import BrokerError
+from broker.core.errors import BrokerError, StoreUnavailableError
 from broker.core.lease import RedeemTimes
 from broker.core.oauth.rfc6749 import ClientCredentials
 from broker.flows.beat import beating
@@ -41,8 +42,18 @@ class RedeemClientCredentials:
         self._times = times
         self._owner = owner
 
-    async def __call__(self, wish: Wish, trouble: Callable[[BrokerError], None]) -> Received | None:  # noqa: ARG002 - nothing is stored that must not be lost
-        """Return the token, or None while another owner's lease lives.
+    async def __call__(
+        self,
+        wish: Wish,
+        trouble: Callable[[BrokerError], None],  # noqa: ARG002 - nothing is stored that must not be lost
+        wanted: Callable[[], Awaitable[bool]],
+    ) -> Received | None:
+        """Return the token, or None while another owner's lease lives or when none is wanted any more.
+
+        Args:
+            wish: what to get.
+            trouble: not used here.
+            wanted: asked under the lease: another owner may have brought the token just before.
 
         Raises:
             BrokerError: why there is none; ScopeSetsError among them.
@@ -52,11 +63,12 @@ class RedeemClientCredentials:
             return None
         try:
             async with beating(self._times.extend_every / 1000, lambda: self._grants.extend_access(wish.key, attempt)):
-                received = await self._redeem(wish, attempt)
+                received = await self._redeem(wish, attempt) if await wanted() else None
         except BrokerError:
-            await self._grants.release_access(wish.key, attempt)
+            with suppress(StoreUnavailableError):  # the lease ends by itself; what went wrong first is told
+                await self._grants.release_access(wish.key, attempt)
             raise
-        if received.error is None and received.token is not None:
+        if received is not None and received.error is None and received.token is not None:
             await self._grants.put_access(await self._receive.seal(received.token))
         else:
             await self._grants.release_access(wish.key, attempt)

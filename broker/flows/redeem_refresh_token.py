@@ -19,10 +19,12 @@ from broker.core.errors import (
     GrantConflictError,
     GrantQuarantinedError,
     GrantUncertainError,
+    RateLimitedError,
     ScopeNotGrantedError,
     ScopeSetsError,
     StoreUnavailableError,
 )
+from broker.core.models import Provider
 from broker.core.oauth.reply import Outcome, Reading
 from broker.core.oauth.rfc6749 import RefreshToken
 from broker.core.sealing import refresh_token_binding
@@ -31,6 +33,7 @@ from broker.flows.beat import beating
 from broker.flows.provider_call import PreparedCall, ProviderCall
 from broker.flows.receive import Receive, Received
 from broker.flows.redeem_client_credentials import MAX_SCOPE_SETS
+from broker.flows.token_cache import CachedToken
 from broker.flows.trail import Trail
 from broker.flows.wish import Wish
 from broker.ports import (
@@ -41,7 +44,6 @@ from broker.ports import (
     GrantStore,
     NotSentError,
     SealBrokenError,
-    StoredAccessToken,
 )
 
 BACK_OFF: Final = 1_000
@@ -90,14 +92,17 @@ class RedeemRefreshToken:
         self._times = times
         self._owner = owner
 
-    async def __call__(self, wish: Wish, trouble: Callable[[BrokerError], None]) -> Received | None:
-        """Return the token, or None while another owner's lease lives or the grant backs off.
+    async def __call__(
+        self, wish: Wish, trouble: Callable[[BrokerError], None], wanted: Callable[[], Awaitable[bool]]
+    ) -> Received | None:
+        """Return the token, or None while another owner's lease lives, the grant backs off or none is wanted any more.
 
         Run it in a task of its own: once SENT is committed it must reach its end whoever hangs up.
 
         Args:
             wish: what to redeem for.
             trouble: told at once when an outcome cannot be stored yet, while storing it goes on.
+            wanted: asked under the lease before anything is spent: another owner may have brought the token just before.
 
         Raises:
             BrokerError: why there is no token.
@@ -114,10 +119,13 @@ class RedeemRefreshToken:
             self._times.extend_every / 1000,
             lambda: self._grants.apply(tenure.grant_id, lease.Extend(tenure.attempt)),
         ):
-            return await self._redeem(tenure)
+            return await self._redeem(tenure, wanted)
 
-    async def _redeem(self, tenure: _Tenure) -> Received:
+    async def _redeem(self, tenure: _Tenure, wanted: Callable[[], Awaitable[bool]]) -> Received | None:
         try:
+            if not await wanted():
+                await self._apply(tenure, lease.NotSent(tenure.attempt, 0))
+                return None
             await self._call.pay(tenure.wish)
             prepared = await self._prepare(tenure)
             started = self._clock.boottime()
@@ -125,24 +133,18 @@ class RedeemRefreshToken:
                 tenure.wish,
                 prepared,
                 before_write=lambda: self._take_licence(tenure),
-                reply_deadline=self._times.refresh_reply / 1000,
+                reply_deadline=self._reply_deadline(tenure.wish.provider) / 1000,
             )
-        except BrokerError:
-            await self._surely(
-                tenure, lambda: self._grants.apply(tenure.grant_id, lease.NotSent(tenure.attempt, BACK_OFF))
-            )
+        except BrokerError as error:
+            back_off = 0 if isinstance(error, RateLimitedError) else BACK_OFF  # our own limit says when by itself
+            await self._apply(tenure, lease.NotSent(tenure.attempt, back_off))
             raise
         received = await self._settle(tenure, reading, started)
-        await self._grants.record_attempt(
-            AttemptRecord(
-                tenure.grant_id,
-                tenure.attempt,
-                self._owner,
-                prepared.secret_version,
-                _outcome_name(reading),
-                reading.cause,
-            )
+        outcome = _outcome_name(reading)
+        record = AttemptRecord(
+            tenure.grant_id, tenure.attempt, self._owner, prepared.secret_version, outcome, reading.cause
         )
+        await self._surely(tenure, lambda: self._grants.record_attempt(record))
         if isinstance(received, BrokerError):
             raise received
         return received
@@ -167,12 +169,20 @@ class RedeemRefreshToken:
     async def _take_licence(self, tenure: _Tenure) -> None:
         """Commit SENT; only within a second of asking may the socket be written, and nothing is awaited after that."""
         asked_at = self._clock.boottime()
-        window = tenure.wish.provider.replay_window
-        replay_for = None if window is None else window * 1000 - self._times.refresh_reply - self._times.replay_margin
+        provider = tenure.wish.provider
+        window = provider.replay_window
+        deadline = self._reply_deadline(provider)
+        replay_for = None if window is None else window * 1000 - deadline - self._times.replay_margin
         state = await self._grants.apply(tenure.grant_id, lease.Sent(tenure.attempt, tenure.generation, replay_for))
-        late = (self._clock.boottime() - asked_at) * 1000 >= self._times.write_within
-        if state is None or late:
+        if state is None:  # held, or taken by another owner, meanwhile
+            raise GrantConflictError("the grant changed at the same moment; try again", cause="withheld")
+        if (self._clock.boottime() - asked_at) * 1000 >= self._times.write_within:
             raise NotSentError("withheld")
+
+    def _reply_deadline(self, provider: Provider) -> int:
+        """Milliseconds to wait for the reply; a replay window has to leave time for a replay."""
+        window = provider.replay_window
+        return self._times.refresh_reply if window is None else min(self._times.refresh_reply, window * 1000 // 3)
 
     async def _settle(self, tenure: _Tenure, reading: Reading, started: float) -> Received | BrokerError:
         """Store what became of the refresh token first; then look at the rest of the reply."""
@@ -212,7 +222,7 @@ class RedeemRefreshToken:
             await self._finish(tenure, None)
             return reading.problem()
         received = self._receive.judge(tenure.wish, reading.tokens, tenure.attempt, started)
-        await self._finish(tenure, None if received.token is None else await self._receive.seal(received.token))
+        await self._finish(tenure, received.token)
         return received
 
     async def _keep(self, tenure: _Tenure, token: Secret) -> bool:
@@ -226,8 +236,15 @@ class RedeemRefreshToken:
         state = await self._surely(tenure, lambda: self._grants.keep_and_land(tenure.grant_id, land, sealed, event))
         return state.current == land.fingerprint
 
-    async def _finish(self, tenure: _Tenure, token: StoredAccessToken | None) -> None:
-        await self._surely(tenure, lambda: self._grants.finish(tenure.grant_id, tenure.attempt, token))
+    async def _finish(self, tenure: _Tenure, token: CachedToken | None) -> None:
+        if token is None:
+            await self._surely(tenure, lambda: self._grants.finish(tenure.grant_id, tenure.attempt, None))
+            return
+        sealed = await self._receive.seal(token)
+        await self._surely(
+            tenure,
+            lambda: self._grants.finish(tenure.grant_id, tenure.attempt, self._receive.aged(sealed, token)),
+        )
 
     async def _apply(self, tenure: _Tenure, event: lease.Event) -> lease.GrantState | None:
         return await self._surely(tenure, lambda: self._grants.apply(tenure.grant_id, event))

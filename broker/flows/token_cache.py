@@ -57,6 +57,7 @@ class CachedToken:
 class _Refusal:
     error: BrokerError
     until: float
+    memory: float
 
 
 class TokenCache:
@@ -88,9 +89,13 @@ class TokenCache:
         if len(self._tokens) > MAX_TOKENS:
             self._tokens.popitem(last=False)
 
-    def refuse(self, key: AccessTokenKey, error: BrokerError, until: float) -> None:
-        """Remember that the key was refused, until a CLOCK_BOOTTIME second."""
-        self._refusals[key] = _Refusal(error, until)
+    def refuse(self, key: AccessTokenKey, error: BrokerError, boottime: float, memory: float, longest: float) -> None:
+        """Remember for `memory` seconds that the key was refused, each time in a row twice as long, up to `longest`."""
+        before = self._refusals.get(key)
+        if before is not None and boottime < before.until + before.memory:
+            memory = max(memory, min(longest, 2 * before.memory))
+        # A copy: the error itself holds the frames it came through, with all that stands in them.
+        self._refusals[key] = _Refusal(error.again(), boottime + memory, memory)
         self._refusals.move_to_end(key)
         if len(self._refusals) > MAX_TOKENS:
             self._refusals.popitem(last=False)
@@ -98,9 +103,4 @@ class TokenCache:
     def refusal(self, key: AccessTokenKey, boottime: float) -> BrokerError | None:
         """Return the remembered refusal while it lasts."""
         refusal = self._refusals.get(key)
-        if refusal is None:
-            return None
-        if refusal.until <= boottime:
-            del self._refusals[key]
-            return None
-        return refusal.error.again()
+        return None if refusal is None or refusal.until <= boottime else refusal.error.again()

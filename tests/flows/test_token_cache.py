@@ -15,6 +15,7 @@ KEY = AccessTokenKey("g1", 1, "c1:app", ("order:execution",))
 
 
 def token(**changes: object) -> CachedToken:
+    """Return a token of an hour, changed where told."""
     base = CachedToken(
         key=KEY,
         access_token=Secret("at-1"),
@@ -91,12 +92,42 @@ def test_cache_is_bounded_and_drops_the_least_recently_used(monkeypatch: pytest.
 def test_refusal_is_remembered_for_its_time_and_ends_with_a_token() -> None:
     """A refused key is refused again without a call until its time is over or a token came."""
     cache = TokenCache()
-    cache.refuse(KEY, ScopeNotGrantedError("no"), until=30.0)
+    cache.refuse(KEY, ScopeNotGrantedError("no"), 0.0, 30.0, 300.0)
     assert isinstance(cache.refusal(KEY, 29.0), ScopeNotGrantedError)
     assert cache.refusal(KEY, 30.0) is None
-    cache.refuse(KEY, ScopeNotGrantedError("no"), until=30.0)
+    cache.refuse(KEY, ScopeNotGrantedError("no"), 30.0, 30.0, 300.0)
     cache.put(token())
     assert cache.refusal(KEY, 1.0) is None
+
+
+def test_refusals_in_a_row_are_remembered_longer() -> None:
+    """Each refusal soon after the last one doubles the time, up to the longest; a late one starts over."""
+    cache = TokenCache()
+    seen = []
+    for boottime in (0.0, 31.0, 100.0, 299.0, 2000.0):
+        cache.refuse(KEY, ScopeNotGrantedError("no"), boottime, 30.0, 100.0)
+        ends = [end for end in range(1, 400) if cache.refusal(KEY, boottime + end) is None]
+        seen.append(ends[0])
+    assert [30, 60, 100, 100, 30] == seen
+
+
+def _refused() -> CachedToken:
+    raise ScopeNotGrantedError("no")
+
+
+def test_remembered_refusals_are_bounded_and_hold_no_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The refusal not renewed the longest is forgotten first; what is kept has no traceback."""
+    monkeypatch.setattr(token_cache, "MAX_TOKENS", 1)
+    cache = TokenCache()
+    other = replace(KEY, grant_id="g2")
+    with pytest.raises(ScopeNotGrantedError) as caught:
+        _ = _refused()
+    cache.refuse(KEY, caught.value, 0.0, 30.0, 30.0)
+    cache.refuse(other, caught.value, 0.0, 30.0, 30.0)
+    assert cache.refusal(KEY, 0.0) is None
+    kept = cache.refusal(other, 0.0)
+    assert kept is not None
+    assert kept.__traceback__ is None
 
 
 @pytest.mark.parametrize(
