@@ -80,11 +80,23 @@ class IssuedToken:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What policy allowed: the request's own words, sorted; the policy that covers them; the wish they mean."""
+    """What policy allowed as of a version: the request's own words, sorted; the policy that covers them; the wish."""
 
+    version: int
     requested: tuple[str, ...]
     policy: Policy
     wish: Wish
+
+    def means_the_same(self, other: Decided) -> bool:
+        """Tell whether a token handed out on this decision may be handed out, with the same reply, on the other."""
+        mine, its = self.wish, other.wish
+        return (self.policy, mine.key, mine.client, mine.provider, mine.grant_scopes) == (
+            other.policy,
+            its.key,
+            its.client,
+            its.provider,
+            its.grant_scopes,
+        )
 
 
 class GetToken:
@@ -137,10 +149,10 @@ class GetToken:
                 continue
             issued = self._hand_out(decided, token, source)
             version = await self._audit.record(self._issue_event(trail, issued))
-            if version > self._view.version:
+            if version > decided.version:  # the view may have moved on already, by another call or the poll
                 await self._view.catch_up(version)
                 before, decided = decided, await self._decide(request, requested, trail)
-                if decided.wish.key != before.wish.key or decided.policy != before.policy:
+                if not decided.means_the_same(before):
                     continue
             self._telemetry.token_issued(source)
             return issued
@@ -188,7 +200,8 @@ class GetToken:
         asked = scopes.resolve(requested, provider)
         if provider.frozen or grant.state.hold is not lease.Hold.NONE:
             raise GrantHeldError("the grant is held by operators")
-        return Decided(requested, decision.policy, wish_for(grant, client, provider, asked, request.resource))
+        wish = wish_for(grant, client, provider, asked, request.resource)
+        return Decided(catalog.version, requested, decision.policy, wish)
 
     async def _only_grant(self, caller: CallerId, roles: frozenset[Role]) -> str:
         patterns = policy.grant_patterns(self._view.catalog.policies, caller, roles)
@@ -211,16 +224,17 @@ class GetToken:
         now = self._clock.boottime()
         token = self._cache.find(wish.key, wish.token_origin, now)
         if token is not None:
+            self._check_attainable(request.min_lifetime, token)
             if token.remaining(now) >= least_life(request.min_lifetime, token.life):
                 return token, ""
-            self._check_attainable(request.min_lifetime, token)
             if fresh:
                 return self._best_there_is(request.min_lifetime, token, now), ""
-            if request.min_lifetime is not None and token.remaining(now) >= least_life(None, token.life):
-                await self._pay_for_force(request, wish.key)
         refusal = self._cache.refusal(wish.key, now)
         if refusal is not None:
             raise refusal
+        enough_for_others = token is not None and token.remaining(now) >= least_life(None, token.life)
+        if enough_for_others and not self._obtain.is_getting(wish):
+            await self._pay_for_force(request, wish.key)
         return None, await self._obtain(wish, request.min_lifetime)
 
     def _check_attainable(self, min_lifetime: float | None, token: CachedToken) -> None:
