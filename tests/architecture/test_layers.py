@@ -1,0 +1,83 @@
+"""What import-linter cannot say about the layers."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CORE = sorted((ROOT / "broker" / "core").rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
+# Clocks, environment, randomness, sockets, files, threads and processes.
+IMPURE = frozenset(
+    {
+        "asyncio",
+        "io",
+        "os",
+        "pathlib",
+        "random",
+        "secrets",
+        "select",
+        "selectors",
+        "shutil",
+        "signal",
+        "socket",
+        "ssl",
+        "subprocess",
+        "sys",
+        "tempfile",
+        "threading",
+        "time",
+        "urllib.request",
+        "uuid",
+    }
+)
+CLOCKS = frozenset({"now", "today", "utcnow"})
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    """Yield the full name of every module imported anywhere in a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_core_is_pure(path: Path) -> None:
+    """Core imports the core and the standard library alone, and of that nothing which reads the world."""
+    tree = ast.parse(path.read_text())
+    allowed = sys.stdlib_module_names | {"broker"}
+    imported = set(imports(tree))
+
+    assert set() == {name for name in imported if name.split(".")[0] not in allowed}
+    assert set() == {name for name in imported if name in IMPURE or name.split(".")[0] in IMPURE}
+    read = [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in CLOCKS]
+    assert [] == read
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tests_state_their_rule_and_do_not_sleep(path: Path) -> None:
+    """Each test has a docstring, and none waits for time to pass."""
+    tree = ast.parse(path.read_text())
+    functions = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+    ]
+    sleeps = [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr == "sleep"
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "time"
+    ]
+
+    assert [] == [function.name for function in functions if not ast.get_docstring(function)]
+    assert [] == sleeps
