@@ -172,8 +172,8 @@ class Settings(BaseSettings):
 
     @property
     def on_loopback(self) -> bool:
-        """Whether every gRPC listener is on this machine only."""
-        return all(is_loopback(address) for address in (self.listen, self.mtls_listen) if address)
+        """Whether every listener, that of probes and metrics too, is on this machine only."""
+        return all(is_loopback(address) for address in (self.listen, self.mtls_listen, self.http_listen) if address)
 
     @property
     def makes_own_keys(self) -> bool:

@@ -72,13 +72,13 @@ def _key_problems(settings: Settings) -> Iterator[Problem]:
             "a key-encryption key is made by itself only for SQLite on loopback: "
             "name one, as in file:PATH (`aries-broker keys new-kek PATH` makes it)"
         )
-        yield problem(text, "kek", "database_url", "listen", "mtls_listen")
+        yield problem(text, "kek", "database_url", "listen", "mtls_listen", "http_listen")
     local = any(kek.startswith("file:") for kek in settings.kek)
     if local and not settings.on_loopback and not settings.allow_local_kek:
         text = (
             "a key file beside the data protects less than a key service; if you mean it, BROKER_ALLOW_LOCAL_KEK=true"
         )
-        yield problem(text, "kek", "listen", "mtls_listen", "allow_local_kek")
+        yield problem(text, "kek", "listen", "mtls_listen", "http_listen", "allow_local_kek")
 
 
 def problem(text: str, *fields: str) -> Problem:

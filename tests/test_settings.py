@@ -325,6 +325,7 @@ def test_any_free_port_is_no_shared_address(monkeypatch: pytest.MonkeyPatch) -> 
     [
         {"BROKER_DATABASE_URL": POSTGRES},
         {"BROKER_LISTEN": "0.0.0.0:50051", "BROKER_ALLOW_PLAINTEXT": "0.0.0.0:50051"},
+        {"BROKER_HTTP_LISTEN": "0.0.0.0:8081"},
     ],
 )
 def test_no_key_is_made_beyond_sqlite_on_loopback(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
