@@ -1,0 +1,125 @@
+"""A real broker in a process of its own, as operators start it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+START_SECONDS = 20.0
+STOP_SECONDS = 20.0
+
+
+@dataclass(slots=True)
+class BrokerProcess:
+    """A started broker.
+
+    Attributes:
+        addresses: listener name (`listen`, `mtls_listen`, `http_listen`) → host:port it got.
+        output: everything it printed so far, logs included.
+    """
+
+    process: asyncio.subprocess.Process
+    data_dir: Path
+    addresses: dict[str, str] = field(default_factory=dict)
+    output: bytearray = field(default_factory=bytearray)
+
+    @property
+    def address(self) -> str:
+        """Where services call it."""
+        return self.addresses["listen"]
+
+    @property
+    def http(self) -> str:
+        """The base URL of its probes and metrics."""
+        return f"http://{self.addresses['http_listen']}"
+
+    @property
+    def admin_key(self) -> str:
+        """The admin key made at the first start."""
+        return (self.data_dir / "admin.key").read_text().strip()
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return the log's events so far."""
+        lines = bytes(self.output).decode(errors="replace").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    async def stop(self, signal_number: int = signal.SIGTERM) -> int:
+        """End it and return its exit code."""
+        if self.process.returncode is None:
+            self.process.send_signal(signal_number)
+        return await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
+
+
+async def start_broker(
+    data_dir: Path, *, config: Path | None = None, env: Mapping[str, str] | None = None, arguments: tuple[str, ...] = ()
+) -> BrokerProcess:
+    """Start a broker on free ports and return once it says that it serves.
+
+    Raises:
+        RuntimeError: it ended, or did not serve in time; the message holds what it printed.
+    """
+    command = [sys.executable, "-m", "broker.cli", "serve", *arguments]
+    if config is not None:
+        command += ["--config", str(config)]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("BROKER_")}
+    settings = {
+        "BROKER_DATA_DIR": str(data_dir),
+        "BROKER_LISTEN": "127.0.0.1:0",
+        "BROKER_HTTP_LISTEN": "127.0.0.1:0",
+        **(env or {}),
+    }
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env={**inherited, **settings},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    started = BrokerProcess(process, data_dir)
+    serving = asyncio.Event()
+    reader = asyncio.create_task(_read(started, serving))
+    waits = [asyncio.create_task(serving.wait()), asyncio.create_task(process.wait())]
+    try:
+        done, _ = await asyncio.wait(waits, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if waits[0] not in done:
+            if process.returncode is None:
+                process.kill()
+            await reader
+            raise RuntimeError(f"the broker does not serve:\n{bytes(started.output).decode(errors='replace')}")
+    finally:
+        for wait in waits:
+            wait.cancel()
+    return started
+
+
+async def _read(started: BrokerProcess, serving: asyncio.Event) -> None:
+    stdout = started.process.stdout
+    assert stdout is not None
+    async for line in stdout:
+        started.output += line
+        if line.startswith(b"{") and b'"serving"' in line:
+            event = json.loads(line)
+            if event.get("event") == "serving":
+                started.addresses = {name: value for name, value in event.items() if name.endswith("listen")}
+                serving.set()
+
+
+@asynccontextmanager
+async def running_broker(
+    data_dir: Path, *, config: Path | None = None, env: Mapping[str, str] | None = None, arguments: tuple[str, ...] = ()
+) -> AsyncIterator[BrokerProcess]:
+    """Run a broker for the length of the block; it must end by itself, with exit code 0."""
+    started = await start_broker(data_dir, config=config, env=env, arguments=arguments)
+    try:
+        yield started
+    finally:
+        code = await started.stop()
+    assert code == 0, bytes(started.output).decode(errors="replace")
