@@ -8,20 +8,19 @@ write happens in the same step of the event loop in which the write hook returns
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import httpcore2
 import httpx2
 
-from broker.adapters.egress import Resolve, check_addresses, check_url, dial, resolve_host
+from broker.adapters.checked_network import CheckedNetwork, Progress
+from broker.adapters.egress import Resolve, check_url, resolve_host
 from broker.core.oauth.rfc6749 import HttpReply
 from broker.core.urls import origin_of
-from broker.ports import NotSentError, ReplyLostError
 
 MAX_REPLY: Final = 256 * 1024
 """Bytes of a reply's body."""
@@ -40,26 +39,6 @@ class Outgoing:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     insecure_loopback: bool
-
-
-@dataclass(slots=True)
-class _Progress:
-    """How far an exchange got: `written` from the first byte on, `ended` once the peer stopped sending."""
-
-    written: bool = False
-    ended: bool = False
-    withheld: BaseException | None = None
-    head: HttpReply | None = None
-    body: bytearray = field(default_factory=bytearray)
-
-    def partial(self) -> HttpReply | None:
-        return self.head and HttpReply(self.head.status, self.head.headers, bytes(self.body[:MAX_REPLY]))
-
-    def failed(self, cause: str) -> NotSentError | ReplyLostError:
-        """Return what is raised for a cause in the words of ReplyLostError."""
-        if self.written:
-            return ReplyLostError(cause, self.partial())
-        return NotSentError({"timeout": "timeout", "malformed": "withheld"}.get(cause, "connect"))
 
 
 class HttpExchange:
@@ -95,7 +74,7 @@ class HttpExchange:
             ReplyLostError: after it.
         """
         check_url(outgoing.url, insecure_loopback=outgoing.insecure_loopback)
-        progress = _Progress()
+        progress = Progress()
         try:
             return await self._within_limits(outgoing, progress, before_write, reply_deadline)
         except (TimeoutError, httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError) as error:
@@ -107,7 +86,7 @@ class HttpExchange:
     async def _within_limits(
         self,
         outgoing: Outgoing,
-        progress: _Progress,
+        progress: Progress,
         before_write: Callable[[], Awaitable[None]],
         reply_deadline: float,
     ) -> HttpReply:
@@ -131,10 +110,10 @@ class HttpExchange:
             finally:
                 await connection.aclose()
 
-    def _connection(self, outgoing: Outgoing, progress: _Progress) -> httpcore2.AsyncHTTPConnection:
+    def _connection(self, outgoing: Outgoing, progress: Progress) -> httpcore2.AsyncHTTPConnection:
         url = _url(outgoing.url)
         plain = url.scheme == b"http"
-        network = _Network(self._resolve, self._connect_limit, progress, plain=plain)
+        network = CheckedNetwork(self._resolve, self._connect_limit, progress, plain=plain)
         return httpcore2.AsyncHTTPConnection(
             url.origin,
             ssl_context=None if plain else self._context(origin_of(outgoing.url)),
@@ -157,7 +136,7 @@ class HttpExchange:
         return self._contexts[ca_file]
 
 
-def _cause(error: Exception, progress: _Progress) -> str:
+def _cause(error: Exception, progress: Progress) -> str:
     if isinstance(error, TimeoutError | httpcore2.TimeoutException):
         return "timeout"
     return "malformed" if isinstance(error, httpcore2.ProtocolError) and not progress.ended else "reset"
@@ -192,7 +171,7 @@ def _request(outgoing: Outgoing, trace: Callable[[str, Mapping[str, object]], Aw
     )
 
 
-async def _read(response: httpcore2.Response, progress: _Progress) -> HttpReply:
+async def _read(response: httpcore2.Response, progress: Progress) -> HttpReply:
     headers: dict[str, str] = {}
     for name, value in response.headers:
         headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
@@ -202,86 +181,3 @@ async def _read(response: httpcore2.Response, progress: _Progress) -> HttpReply:
         if len(progress.body) > MAX_REPLY:
             raise progress.failed("too_large")
     return HttpReply(response.status, headers, bytes(progress.body))
-
-
-class _Network(httpcore2.AsyncNetworkBackend):
-    """Connects to checked addresses only."""
-
-    def __init__(self, resolve: Resolve, limit: float, progress: _Progress, *, plain: bool) -> None:
-        self._resolve = resolve
-        self._limit = limit
-        self._progress = progress
-        self._plain = plain
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - the engine's signature; one timer bounds everything
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        del timeout, local_address, socket_options
-        addresses = await self._resolve(host, port)
-        check_addresses(addresses, plain=self._plain)
-        sock = await dial(addresses, port, limit=self._limit)
-        if not self._plain:
-            return _Dialled(sock, self._progress)
-        return _Stream(*await asyncio.open_connection(sock=sock), self._progress)
-
-
-class _Dialled(httpcore2.AsyncNetworkStream):
-    """A connected socket that waits for TLS; a handshake that fails or is cancelled closes it."""
-
-    def __init__(self, sock: socket.socket, progress: _Progress) -> None:
-        self._socket = sock
-        self._progress = progress
-
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - the engine's signature; one timer bounds everything
-    ) -> httpcore2.AsyncNetworkStream:
-        del timeout
-        try:
-            streams = await asyncio.open_connection(sock=self._socket, ssl=ssl_context, server_hostname=server_hostname)
-        except OSError:  # ssl.SSLError is one
-            raise NotSentError("tls") from None
-        return _Stream(*streams, self._progress)
-
-
-class _Stream(httpcore2.AsyncNetworkStream):
-    """A connection ready to be written to; `write` hands its bytes over before it awaits anything."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, progress: _Progress) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._progress = progress
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as above
-        del timeout
-        if self._writer.is_closing() or self._reader.at_eof():
-            raise httpcore2.WriteError  # the peer is gone and could not answer: what is not written yet stays here
-        self._progress.written = True
-        try:
-            self._writer.write(buffer)
-            await self._writer.drain()
-        except OSError:
-            raise httpcore2.WriteError from None
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - as above
-        del timeout
-        try:
-            data = await self._reader.read(max_bytes)
-        except OSError:
-            self._progress.ended = True
-            raise httpcore2.ReadError from None
-        self._progress.ended = not data
-        return data
-
-    async def aclose(self) -> None:
-        self._writer.transport.abort()
-
-    def get_extra_info(self, info: str) -> object:
-        return self._writer.get_extra_info(info)
