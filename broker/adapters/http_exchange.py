@@ -77,7 +77,7 @@ class HttpExchange:
         progress = Progress()
         try:
             return await self._within_limits(outgoing, progress, before_write, reply_deadline)
-        except (TimeoutError, httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError) as error:
+        except (OSError, httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError) as error:
             if error is progress.withheld:
                 raise
             # Not chained: the engine's texts may quote a header.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gzip
 import ipaddress
 import json
@@ -386,6 +387,17 @@ async def test_a_silent_address() -> None:
         exchange = HttpExchange(connect_limit=SOON)
         sent = await send(f"http://127.0.0.1:{full.getsockname()[1]}/token", exchange=exchange)
     assert ("not_sent", "timeout", 0) == (sent.reading.outcome, sent.reading.cause, sent.hook_calls)
+
+
+async def test_a_process_without_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When no socket can be had nothing was sent, and it is said in the port's words."""
+
+    def none_left(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr("broker.adapters.egress.socket.socket", none_left)
+    sent = await send("https://as.test/token", exchange=resolving("127.0.0.1"))
+    assert ("not_sent", "connect", 0) == (sent.reading.outcome, sent.reading.cause, sent.hook_calls)
 
 
 async def _slam(connection: Connection) -> None:
