@@ -5,24 +5,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final, NoReturn
-from urllib.parse import urlsplit
 
-import httpx2
 import structlog
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt import PyJWK
 from jwt.api_jws import PyJWS
 from jwt.exceptions import PyJWTError
 
+from broker.adapters.http_exchange import HttpExchange, Outgoing
 from broker.core.caller_jwt import refuse
-from broker.core.listening import is_loopback
 from broker.core.models import Issuer
-from broker.ports import Clock
+from broker.core.urls import origin_of
+from broker.ports import Clock, NotSentError, ReplyLostError
 
 MAX_JWKS: Final = 256 * 1024
 MAX_KEYS: Final = 100
@@ -149,7 +148,7 @@ async def _load(issuer: Issuer) -> bytes:
             if issuer.jwks_file is not None:
                 return await asyncio.to_thread(_read, Path(issuer.jwks_file))
             return await _fetch(issuer)
-    except (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError):
+    except (TimeoutError, NotSentError, ReplyLostError, OSError, ValueError):
         msg = "cannot be read" if issuer.jwks_file is not None else "cannot be reached"
         raise JwksError(msg) from None
 
@@ -163,28 +162,22 @@ def _read(path: Path) -> bytes:
 
 
 async def _fetch(issuer: Issuer) -> bytes:
-    """GET the JWKS: HTTPS but to loopback, no redirect, no proxy of the environment, bounded."""
+    """GET the JWKS under the rules of every way out of the broker; plain http is for loopback only."""
     url = issuer.jwks_uri or ""
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.netloc)):
-        _fail("not https")
-    context = await asyncio.to_thread(ssl.create_default_context, cafile=issuer.ca_file)
-    metadata = {"accept": "application/jwk-set+json, application/json"}
+    fields = {"accept": "application/jwk-set+json, application/json"}
     if issuer.token_file is not None:
         token = (await asyncio.to_thread(_read, Path(issuer.token_file))).decode("ascii").strip()
-        metadata["authorization"] = f"Bearer {token}"
-    async with (
-        httpx2.AsyncClient(verify=context, trust_env=False, follow_redirects=False, timeout=FETCH_SECONDS) as client,
-        client.stream("GET", url, headers=metadata) as reply,
-    ):
-        if reply.status_code != httpx2.codes.OK:
-            _fail("not 200")
-        content = bytearray()
-        async for piece in reply.aiter_bytes():
-            content += piece
-            if len(content) > MAX_JWKS:
-                _fail("too large")
-        return bytes(content)
+        fields["authorization"] = f"Bearer {token}"
+    exchange = HttpExchange({} if issuer.ca_file is None else {origin_of(url): issuer.ca_file})
+    outgoing = Outgoing("GET", url, fields, b"", insecure_loopback=True)
+    reply = await exchange(outgoing, before_write=_nothing, reply_deadline=FETCH_SECONDS)
+    if reply.status != HTTPStatus.OK:
+        _fail("not 200")
+    return reply.unverified_body
+
+
+async def _nothing() -> None:
+    """A GET needs no licence to be written."""
 
 
 def _parse(document: bytes) -> tuple[_Key, ...]:

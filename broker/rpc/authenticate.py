@@ -17,8 +17,8 @@ from broker.core.secret import Secret
 from broker.core.spiffe import workload_of
 from broker.ports import CallerSignatures, Clock, KeyStore, MacKeys, ServerTls
 
-Tag: TypeAlias = tuple[int, int]
-"""What an authentication rests on: the catalogue's version and the generation of the issuers' keys."""
+Tag: TypeAlias = tuple[int, int, int]
+"""What an authentication rests on: the store's version, the catalogue's, and the generation of the issuers' keys."""
 
 API_KEY_KIND: Final = "key"
 API_KEY_PREFIX: Final = "abk_"
@@ -103,7 +103,7 @@ class Authenticate:
 
         Args:
             catalog: returns what is configured.
-            version: returns the version `catalog` is as of.
+            version: returns the newest version of the store this process knows of; `catalog` may be older.
             keys: API keys.
             macs: proves API keys.
             signatures: proves JWTs.
@@ -123,7 +123,7 @@ class Authenticate:
 
     def tag(self) -> Tag:
         """Return what an authentication of this moment rests on."""
-        return self._version(), self._signatures.generation
+        return self._version(), self._catalog().version, self._signatures.generation
 
     async def __call__(self, credentials: Credentials) -> Proof:
         """Prove the caller.

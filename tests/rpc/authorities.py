@@ -83,18 +83,28 @@ class Authority:
         return self._issue("server", names, ExtendedKeyUsageOID.SERVER_AUTH, ends_in)
 
     def client(
-        self, *uris: str, common_name: str = "client", dns: tuple[str, ...] = (), ends_in: float = 3600.0
+        self,
+        *uris: str,
+        common_name: str = "client",
+        dns: tuple[str, ...] = (),
+        ends_in: float = 3600.0,
+        key: ec.EllipticCurvePrivateKey | None = None,
     ) -> Pair:
         """Issue a client certificate with these URIs as names."""
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri) for uri in uris]
         names += [x509.DNSName(name) for name in dns]
-        return self._issue(common_name, names, ExtendedKeyUsageOID.CLIENT_AUTH, ends_in)
+        return self._issue(common_name, names, ExtendedKeyUsageOID.CLIENT_AUTH, ends_in, key)
 
     def _issue(
-        self, common_name: str, names: list[x509.GeneralName], usage: x509.ObjectIdentifier, ends_in: float
+        self,
+        common_name: str,
+        names: list[x509.GeneralName],
+        usage: x509.ObjectIdentifier,
+        ends_in: float,
+        given: ec.EllipticCurvePrivateKey | None = None,
     ) -> Pair:
         now = dt.datetime.now(dt.UTC)
-        key = _key()
+        key = given or _key()
         serial = x509.random_serial_number()
         builder = (
             x509.CertificateBuilder()

@@ -222,6 +222,7 @@ class Kit:
     trust_domain: str | None = None
     tls: ServerTls | None = None
     serving: bool = True
+    store_version: int = 0
     reflection: bool = False
     record_denial: RecordDenial = field(init=False)
     authenticate: Authenticate = field(init=False)
@@ -238,7 +239,7 @@ class Kit:
         self.record_denial = RecordDenial(self.sink, self.clock, self.telemetry)
         self.authenticate = Authenticate(
             catalog=lambda: self.catalog,
-            version=lambda: self.catalog.version,
+            version=lambda: max(self.catalog.version, self.store_version),
             keys=self.keys,
             macs=self.macs,
             signatures=self.signatures,
@@ -261,19 +262,23 @@ class Kit:
     async def follow(self) -> None:
         """Nothing to follow: the catalogue of these tests is set, not changed by calls."""
 
-    @asynccontextmanager
-    async def serve(
-        self, *listeners: ListenerConfig, admin: Mapping[str, object] | None = None
-    ) -> AsyncIterator[tuple[int, ...]]:
-        """Serve on the listeners, plaintext loopback if none; yield their ports."""
+    def server(self, *listeners: ListenerConfig, admin: Mapping[str, object] | None = None) -> BrokerServer:
+        """Return a server on the listeners, plaintext loopback if none."""
         servicers: dict[str, object] = {TOKEN_SERVICE: TokenServicer(self.get_token), **(admin or {})}
-        server = BrokerServer(
+        return BrokerServer(
             self.edge(),
             servicers,
             listeners or (ListenerConfig("127.0.0.1:0"),),
             is_serving=lambda _service: self.serving,
             reflection=self.reflection,
         )
+
+    @asynccontextmanager
+    async def serve(
+        self, *listeners: ListenerConfig, admin: Mapping[str, object] | None = None
+    ) -> AsyncIterator[tuple[int, ...]]:
+        """Serve and yield the ports of the listeners."""
+        server = self.server(*listeners, admin=admin)
         ports = await server.start()
         try:
             yield ports

@@ -156,6 +156,15 @@ async def test_a_cached_jwt_falls_with_its_issuer(vouched: Vouched) -> None:
     assert "CALLER_UNAUTHENTICATED" == (await refusal(vouched.stub.GetToken(WISH, metadata=bearer(token)))).reason
 
 
+async def test_what_was_proved_under_an_old_catalogue_does_not_outlive_it(vouched: Vouched) -> None:
+    """A process may know that the store moved before it knows how; what it proves meanwhile falls when it does."""
+    token = vouched.good()
+    vouched.kit.store_version = 2
+    await vouched.stub.GetToken(WISH, metadata=bearer(token))
+    vouched.kit.catalog = replace(vouched.kit.catalog, version=2, issuers=())
+    assert "CALLER_UNAUTHENTICATED" == (await refusal(vouched.stub.GetToken(WISH, metadata=bearer(token)))).reason
+
+
 async def test_a_withdrawn_key_ends(vouched: Vouched) -> None:
     """A key the issuer no longer publishes is missed after five minutes at most, cached or not."""
     token = vouched.good(exp=int(vouched.kit.clock.now()) + 3600)

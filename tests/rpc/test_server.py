@@ -1,0 +1,137 @@
+"""The servers themselves: TLS without client certificates, health, reflection, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from aries.broker.v1 import token_pb2_grpc
+from broker.adapters.tls_files import TlsFiles
+from broker.rpc.listeners import AGE_GRACE_MS, MAX_AGE_MS, OPTIONS, ListenerConfig
+from broker.rpc.methods import KEYS_SERVICE, TOKEN_SERVICE
+from broker.rpc.server import BrokerServer
+from tests.rpc.authorities import Authority, TlsFolder
+from tests.rpc.kit import ACCESS_TOKEN, WISH, Kit, bearer, refusal, token_stub
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def test_tls_without_client_certificates(tmp_path: Path) -> None:
+    """The listener for bearers shows its certificate and asks for none."""
+    kit, authority, folder = Kit(), Authority(), TlsFolder(tmp_path)
+    folder.write(authority.server(), authority.pem)
+    tls = TlsFiles(*folder.paths, clock=kit.clock, telemetry=kit.telemetry)
+    key = kit.add_key("orders")
+    async with kit.serve(ListenerConfig("127.0.0.1:0", tls)) as (port,):
+        credentials = grpc.ssl_channel_credentials(authority.pem)
+        async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials) as channel:
+            reply = await token_pb2_grpc.TokenServiceStub(channel).GetToken(WISH, metadata=bearer(key))
+    assert ACCESS_TOKEN == reply.access_token
+
+
+async def test_a_client_without_a_certificate_gets_no_connection(tmp_path: Path) -> None:
+    """The mTLS listener ends the handshake of who shows no certificate."""
+    kit, authority, folder = Kit(), Authority(), TlsFolder(tmp_path)
+    folder.write(authority.server(), authority.pem)
+    tls = TlsFiles(*folder.paths, clock=kit.clock, telemetry=kit.telemetry)
+    async with kit.serve(ListenerConfig("127.0.0.1:0", tls, client_certificates=True)) as (port,):
+        credentials = grpc.ssl_channel_credentials(authority.pem)
+        async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials) as channel:
+            told = await refusal(token_pb2_grpc.TokenServiceStub(channel).GetToken(WISH))
+    assert grpc.StatusCode.UNAVAILABLE == told.code
+
+
+async def test_health_follows_the_state() -> None:
+    """Each service and the whole are as the injected state says, without a restart."""
+    kit = Kit()
+    async with kit.serve() as (port,), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)  # the stubs package leaves its methods out
+        seen = []
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=TOKEN_SERVICE))
+        async for reply in watch:
+            seen.append(reply.status)
+            kit.serving = len(seen) == 2
+            if len(seen) == 3:
+                break
+        whole = await stub.Check(health_pb2.HealthCheckRequest())
+        unknown = await refusal(stub.Check(health_pb2.HealthCheckRequest(service="nobody")))
+    assert [SERVING, NOT_SERVING, SERVING] == seen
+    assert SERVING == whole.status
+    assert grpc.StatusCode.NOT_FOUND == unknown.code
+
+
+@pytest.mark.parametrize("asked", [False, True])
+async def test_reflection_only_where_asked_for(asked: bool) -> None:
+    """The schema is not published unless an operator says so, and then only what the listener serves."""
+    kit = Kit(reflection=asked)
+    async with kit.serve() as (port,), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(cast("Any", channel))
+        call = stub.ServerReflectionInfo(
+            iter([reflection_pb2.ServerReflectionRequest(file_containing_symbol=TOKEN_SERVICE)])
+        )
+        if not asked:
+            assert grpc.StatusCode.UNIMPLEMENTED == await call.code()
+            return
+        reply = await call.read()
+        [file] = [
+            FileDescriptorProto.FromString(raw)
+            for raw in reply.file_descriptor_response.file_descriptor_proto
+            if b"TokenService" in raw
+        ]
+    assert "aries.broker.v1" == file.package
+
+
+async def test_the_end_lets_running_calls_end() -> None:
+    """stop() takes no new call, and the one that runs gets its answer."""
+    kit = Kit()
+    key = kit.add_key("orders")
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        started.set()
+        await go_on.wait()
+
+    kit.get_token.before = hold
+    server = kit.server()
+    [port] = await server.start()
+    async with token_stub(port) as stub, token_stub(port) as late:
+        running = asyncio.ensure_future(stub.GetToken(WISH, metadata=bearer(key)))
+        await started.wait()
+        stopping = asyncio.create_task(server.stop(10))
+        while (await refusal(late.GetToken(WISH, timeout=1))).code is not grpc.StatusCode.UNAVAILABLE:
+            pass
+        go_on.set()
+        assert ACCESS_TOKEN == (await running).access_token
+        await stopping
+    assert 1 == len(kit.get_token.requests)
+
+
+async def test_an_address_in_use_is_told() -> None:
+    """A second server on the port is refused by name, and nothing of it is served."""
+    kit = Kit()
+    async with kit.serve() as (port,):
+        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}"):
+            await kit.server(ListenerConfig(f"127.0.0.1:{port}")).start()
+
+
+@pytest.mark.parametrize(
+    ("service", "problem"), [("nobody.Service", "not in the table"), (KEYS_SERVICE, "no method create_api_key")]
+)
+def test_a_forgotten_method_is_a_bug_at_start(service: str, problem: str) -> None:
+    """A servicer without one of its methods, or for no service at all, is refused before anything is bound."""
+    with pytest.raises(ValueError, match=problem):
+        BrokerServer(Kit().edge(), {service: object()}, (), is_serving=bool)
+
+
+def test_no_connection_outlives_ten_minutes() -> None:
+    """Age, gRPC's tenth of jitter and the grace together stay under it."""
+    assert 600_000 >= 1.1 * MAX_AGE_MS + AGE_GRACE_MS
+    assert len(OPTIONS) == len(dict(OPTIONS))
