@@ -320,3 +320,10 @@ def test_a_reply_prints_no_body() -> None:
     """The printed forms of a reply and its reading hold nothing of its body."""
     result = success(refresh_token="rt-SECRET", access_token="at-SECRET")
     assert "SECRET" not in f"{result!r} {read(result)!r}"
+
+
+def test_only_a_reading_without_tokens_has_a_problem() -> None:
+    """Asking a good reading what went wrong is a bug of ours."""
+    assert UNAVAILABLE is read(reply(429)).problem().reason
+    with pytest.raises(RuntimeError):
+        read(success()).problem()
