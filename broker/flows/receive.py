@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from broker.core import scopes
-from broker.core.errors import BrokerError, ScopeNotGrantedError
+from broker.core.errors import BrokerError, ScopeExceededError, ScopeNotGrantedError
 from broker.core.models import AccessTokenKey, GrantType, NarrowingProfile
 from broker.core.oauth.token_response import TokenResponse
 from broker.core.sealing import Binding, access_token_binding
@@ -51,9 +51,10 @@ class Receive:
             wish.provider.absent_scope,
             proved=narrowing_proved(wish),
         )
-        error = _lacking(verdict, wish)
-        if not verdict.cacheable:
-            return Received(None, error)
+        known = scopes.known_wire(wish.provider)
+        error = _obstacle(verdict, known)
+        if not (verdict.cacheable and verdict.granted <= known):
+            return Received(None, error)  # words of a reply that nobody configured are kept nowhere
         has = wish.key if error is None else replace(wish.key, wire_scopes=tuple(sorted(verdict.granted)))
         # A refresh's attempts are the grant's, those of client credentials the key's: another key's would rank wrongly.
         ranked = wish.grant.type is GrantType.REFRESH_TOKEN or has == wish.key
@@ -121,11 +122,11 @@ def narrowing_proved(wish: Wish) -> bool:
     return wish.grant.type is GrantType.CLIENT_CREDENTIALS or wish.provider.narrowing is NarrowingProfile.ADDITIONAL
 
 
-def _lacking(verdict: scopes.Verdict, wish: Wish) -> BrokerError | None:
-    """Return the error for what is missing; whether an excess is accepted depends on each caller's policy."""
+def _obstacle(verdict: scopes.Verdict, known: frozenset[str]) -> BrokerError | None:
+    """Return why no caller may have the token; whether a configured excess is accepted is each caller's policy."""
     try:
-        scopes.accept(verdict, verdict.excess, scopes.known_wire(wish.provider))
-    except ScopeNotGrantedError as error:
+        scopes.accept(verdict, verdict.excess & known, known)
+    except (ScopeExceededError, ScopeNotGrantedError) as error:
         return error
     return None
 
