@@ -7,7 +7,7 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx2
 import yaml
@@ -82,9 +82,10 @@ def tell(processes: Processes) -> None:
     broker = _start_broker(stage)
     _set_up(stage)
     reading = _get_token(stage, "reports", "read")
-    accounts = _call_api(stage, "GET", "/v1/users/me/accounts", reading)
+    accounts = _call_api(stage, "GET", "/v2/users/me/accounts", reading)
     _expect(accounts.status_code == httpx2.codes.OK, "reading accounts")
-    _say("reports", "reads accounts", f"200, {', '.join(_account_names(accounts.json()))}")
+    names = [account["trading_account_id"] for account in accounts.json()["accounts"]]
+    _say("reports", "reads accounts", f"200, {', '.join(names)}")
     _say("reports", "asks for withdraw", f"REFUSED by the broker: {_refusal(stage, 'reports', 'withdraw')}")
     refused = _call_api(stage, "POST", "/v1/orders", reading)
     _expect(refused.status_code == httpx2.codes.FORBIDDEN, "the API's refusal of an order")
@@ -145,7 +146,7 @@ def _set_up(stage: Stage) -> None:
 def _get_token(stage: Stage, service: str, scope: str) -> str:
     token = json.loads(_run(stage, stage.service(service), "token", "get", "--scope", scope, "--json"))
     stage.tokens.append(token["access_token"])
-    carried = f"{token['lifetime']:.0f} s, {token['narrowing']}, fingerprint {token['fingerprint']}"
+    carried = f"{token['lifetime']:.0f} s, {token['narrowing']}, fingerprint {token['fingerprint'][:12]}"
     _say(service, f"asks for {scope}", f"a token: {carried}")
     return str(token["access_token"])
 
@@ -163,11 +164,6 @@ def _call_api(stage: Stage, verb: str, path: str, token: str) -> httpx2.Response
         reply = api.request(verb, path, json=body, headers={"Authorization": f"Bearer {token}"})
     stage.processes.replies.append(reply.content)
     return reply
-
-
-def _account_names(answer: Any) -> list[str]:  # noqa: ANN401 - JSON
-    accounts = answer.get("accounts", answer) if isinstance(answer, dict) else answer
-    return [str(account.get("trading_account_id") or account.get("tradingAccountId")) for account in accounts]
 
 
 def _show_audit(stage: Stage) -> None:

@@ -1,0 +1,63 @@
+"""The README's examples are run: the six lines of the client against a real broker, the configuration by its rules."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from broker.adapters.config_file import parse_config
+from broker.core import config_rules
+from tests.support.broker import running_broker
+from tests.support.sandbox import running_sandbox
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def example(language: str) -> str:
+    """Return the README's only block in a language."""
+    (block,) = re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    return str(block)
+
+
+async def run(*arguments: str, env: dict[str, str]) -> str:
+    """Run Python and return what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    assert 0 == process.returncode, err.decode()
+    return out.decode()
+
+
+def test_the_client_example_has_six_lines() -> None:
+    """Short enough to be read before anything else."""
+    assert 6 == len(example("python").splitlines())
+
+
+@pytest.mark.timeout(120)
+async def test_the_client_example_reads_accounts(tmp_path: Path) -> None:
+    """A key that may read, the example as it stands, and the accounts are there."""
+    async with running_sandbox() as sandbox:
+        text = example("yaml").replace("http://127.0.0.1:8090", sandbox.url)
+        # There is no Kubernetes here; everything else is as printed.
+        config = tmp_path / "broker.yaml"
+        config.write_text(re.sub(r"issuers:\n.*?(?=roles:)", "", text, flags=re.DOTALL).replace('"k8s:', '"key:'))
+        secret = {"BROKER_SECRET_DESK": "desk-app-secret"}
+        async with running_broker(tmp_path / "data", config=config, env=secret) as broker:
+            admin = {"BROKER_ADDRESS": broker.address, "BROKER_API_KEY": broker.admin_key}
+            key = await run("-m", "broker.cli", "admin", "api-keys", "create", "reports", env=admin)
+            service = {"BROKER_ADDRESS": broker.address, "BROKER_API_KEY": key.strip()}
+            printed = await run("-c", example("python") + "print(accounts.decode())", env=service)
+
+    assert "TA-1001" in printed
+
+
+def test_the_configuration_example_is_right() -> None:
+    """It parses, and no rule finds anything wrong with it."""
+    parsed = parse_config(example("yaml"))
+
+    assert [] == list(config_rules.problems(parsed.config))
