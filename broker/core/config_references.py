@@ -149,7 +149,7 @@ def _policy_scopes(path: str, policy: PolicyConfig, providers: Sequence[Provider
     yield from _unknown(f"{path}.accept_excess", policy.accept_excess, known)
     never = frozenset[str]().union(*(scopes.expand(scopes.NEVER_EXCESS, provider) for provider in providers))
     for index, scope in enumerate(policy.accept_excess):
-        if scope in never:
+        if scope in never - scopes.NEVER_EXCESS:
             yield Problem(f"{path}.accept_excess[{index}]", f"{scope!r} is a scope of withdraw or admin: never unasked")
 
 

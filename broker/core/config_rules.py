@@ -29,6 +29,9 @@ from broker.core.provider_config import ProviderConfig
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 """What objects may be called."""
+NAME_RULE: Final = (
+    "a name has lower-case letters, digits, `.`, `_` and `-`, begins with a letter or digit, and is at most 63 long"
+)
 
 MAX_REVISION: Final = 2**63 - 1
 MAX_OBJECTS: Final = 10_000
@@ -78,10 +81,7 @@ def parse_rate(text: str) -> Fraction | None:
 
 def _object(item: ConfigObject) -> Found:
     if not isinstance(item, IssuerConfig) and not NAME.fullmatch(name_of(item)):
-        yield (
-            "name",
-            "a name has lower-case letters, digits, `.`, `_` and `-`, begins with none of these three, at most 63",
-        )
+        yield "name", NAME_RULE
     match item:
         case ProviderConfig():
             yield from provider_config.validate(item)

@@ -22,7 +22,7 @@ clients:
 grants:
   - {name: desk-service, client: desk, type: client_credentials, scopes: [read, trade]}
 policies:
-  - {name: reports, callers: ["key:reports", "spiffe://corp.example/ns/reports/*"], grants: [desk-service], scopes: [read]}
+  - {name: reports, callers: ["key:reports", "spiffe://corp.example/ns/r/*"], grants: [desk-service], scopes: [read]}
   - {name: orders,  callers: ["k8s:system:serviceaccount:trading:orders"], grants: ["desk-*"], scopes: [read, trade]}
 limits:
   - {name: per-caller, applies_to: get_token, key: [caller], rate: 50/s, burst: 100}

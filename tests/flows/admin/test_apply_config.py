@@ -1,0 +1,389 @@
+"""Applying a file: all or nothing, once, and only what is the file's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from broker.core import lease
+from broker.core.audit import Action
+from broker.core.errors import InvalidRequestError, ProviderUnavailableError, RevisionStaleError
+from broker.core.models import Kind, Origin
+from broker.core.sealing import client_secret_binding
+from broker.core.secret import Secret
+from broker.ports import ObjectChange, SecretUnreadableError
+from tests.flows.admin.kit import AdminKit, Source, config, names, trail
+
+BASE = """\
+    revision: {revision}
+    providers:
+      - {{name: aries, preset: aries}}
+    clients:
+      - {{name: desk, provider: aries, client_id: desk-app}}
+    grants:
+      - {{name: desk-service, client: desk, type: client_credentials, scopes: [read, trade]}}
+    policies:
+      - {{name: reports, callers: ["key:reports"], grants: [desk-service], scopes: [read]}}
+    limits:
+      - {{name: per-caller, applies_to: get_token, key: [caller], rate: 50/s, burst: 100}}
+    issuers:
+      - {{name: k8s, issuer: "https://kube.example", audience: aries-broker, jwks_file: /etc/jwks.json}}
+    roles:
+      - {{role: rotator, callers: ["spiffe://corp.example/ns/ops/*"]}}
+"""
+GENERIC = """\
+    revision: {revision}
+    providers:
+      - {{name: corp, preset: generic, issuer: "https://id.example"}}
+"""
+
+
+def base(revision: int = 1) -> str:
+    """Return a file with one object of each kind."""
+    return BASE.format(revision=revision)
+
+
+async def test_a_file_is_applied(kit: AdminKit) -> None:
+    """The first apply creates every object, raises version and revision once, and is told in one event."""
+    applied = await kit.apply(base())
+    assert applied.created == (
+        "client/desk",
+        "grant/desk-service",
+        "issuer/k8s",
+        "limit/per-caller",
+        "policy/reports",
+        "provider/aries",
+        "role/rotator",
+    )
+    assert (applied.updated, applied.removed, applied.warnings) == ((), (), ())
+    catalog = await kit.catalog()
+    assert (applied.version, 1) == (catalog.version, catalog.revision)
+    assert names(catalog, Origin.FILE) == {"aries", "desk", "reports", "per-caller", "k8s", "rotator"}
+    assert (await kit.grant("desk-service")).origin is Origin.FILE
+    (event,) = await kit.events()
+    assert (event.action, event.actor, event.object_name) == (Action.CONFIG_APPLY, "key:ops", "revision 1")
+    assert event.detail.startswith("7 created, 0 updated, 0 removed: created client/desk")
+
+
+async def test_the_same_file_again_changes_nothing(kit: AdminKit) -> None:
+    """A second apply of a revision writes nothing and tells of nothing."""
+    first = await kit.apply(base())
+    again = await kit.apply(base())
+    assert (again.created, again.updated, again.removed) == ((), (), ())
+    assert first.version == again.version
+    assert [Action.CONFIG_APPLY] == await kit.actions()
+
+
+async def test_a_greater_revision_of_the_same_content_only_raises_it(kit: AdminKit) -> None:
+    """The revision follows the file even when nothing else does."""
+    await kit.apply(base())
+    before = await kit.catalog()
+    applied = await kit.apply(base(7))
+    after = await kit.catalog()
+    assert (applied.created, applied.updated, applied.removed) == ((), (), ())
+    assert after.revision == 7
+    assert replace(before, version=after.version, revision=7) == after
+
+
+@pytest.mark.parametrize(
+    ("text", "public"),
+    [
+        (base(2), "a newer revision of the file was applied"),
+        (base(3).replace("50/s", "60/s"), "this revision was applied with other content: raise it"),
+        ("revision: 3\n", "this revision was applied with other content: raise it"),
+        (
+            base(3) + "      - {role: auditor, callers: [key:audit]}\n",
+            "this revision was applied with other content: raise it",
+        ),
+    ],
+)
+async def test_a_stale_revision_is_refused(kit: AdminKit, text: str, public: str) -> None:
+    """An older revision, or the same with other content, is refused with the one that is stored."""
+    await kit.apply(base(3))
+    before = await kit.catalog()
+    with pytest.raises(RevisionStaleError, match=public) as caught:
+        await kit.apply(text)
+    assert caught.value.metadata == {"stored_revision": "3"}
+    assert before == await kit.catalog()
+
+
+async def test_an_update_keeps_ids_and_states(kit: AdminKit) -> None:
+    """Apply replaces configuration: ids, a provider's freeze and a grant's state stay."""
+    await kit.apply(base())
+    before = await kit.catalog()
+    event = trail().event(Action.PROVIDER_FREEZE, kit.clock.now())
+    frozen = replace(before.providers["aries"], frozen=True)
+    await kit.store.write_objects([ObjectChange(Kind.PROVIDER, "aries", frozen)], revision=None, event=event)
+    grant = await kit.grant("desk-service")
+    applied = await kit.apply(
+        base(2)
+        .replace("preset: aries}", "preset: aries, narrowing: additional}")
+        .replace("[read, trade]", "[read]")
+        .replace("desk-app", "desk-app-2")
+    )
+    after = await kit.catalog()
+    assert applied.updated == ("client/desk", "grant/desk-service", "provider/aries")
+    assert after.providers["aries"].id == before.providers["aries"].id
+    assert after.providers["aries"].frozen
+    assert after.clients["desk"].id == before.clients["desk"].id
+    now = await kit.grant("desk-service")
+    assert (now.id, now.state, now.scopes) == (grant.id, grant.state, frozenset({"read"}))
+
+
+async def test_apply_touches_only_the_file_s_objects(kit: AdminKit) -> None:
+    """Objects made by RPC stay, whatever the file says; the file's own go when it no longer names them."""
+    await kit.apply(base())
+    await kit.put("revision: 1\nroles: [{name: more, role: auditor, callers: ['key:audit']}]")
+    await kit.put("revision: 1\nlimits: [{name: rpc, applies_to: admin, key: [caller], rate: 1/s, burst: 1}]")
+    applied = await kit.apply("revision: 2\n")
+    catalog = await kit.catalog()
+    assert applied.removed == (
+        "client/desk",
+        "grant/desk-service",
+        "issuer/k8s",
+        "limit/per-caller",
+        "policy/reports",
+        "provider/aries",
+        "role/rotator",
+    )
+    assert names(catalog, Origin.FILE) == set()
+    assert names(catalog, Origin.RPC) == {"more", "rpc"}
+
+
+async def test_a_name_made_by_rpc_is_not_taken_over(kit: AdminKit) -> None:
+    """A file that names an object of origin rpc is refused, and says what to do."""
+    await kit.put("revision: 1\nroles: [{role: rotator, callers: ['key:r']}]")
+    assert await kit.refused(base()) == {
+        "roles[0].name": "the role 'rotator' exists already, made by RPC or detached from the file: "
+        "remove one of the two"
+    }
+
+
+async def test_what_is_needed_by_rpc_objects_is_not_removed(kit: AdminKit) -> None:
+    """The file cannot drop a provider, a client or an issuer that an object of origin rpc needs."""
+    await kit.apply(base())
+    await kit.put("revision: 1\nclients: [{name: other, provider: aries, client_id: x}]")
+    await kit.put("revision: 1\ngrants: [{name: more, client: desk, type: refresh_token, scopes: [read]}]")
+    await kit.put("revision: 1\npolicies: [{name: p, callers: ['k8s:a:b'], grants: [more], scopes: [read]}]")
+    before = await kit.catalog()
+    assert await kit.refused("revision: 2\n") == {
+        "providers": "the client 'other' still needs the provider 'aries'",
+        "clients": "the grant 'more' still needs the client 'desk'",
+        "issuers": "the policy 'p' still needs the issuer 'k8s'",
+    }
+    assert before == await kit.catalog()
+
+
+async def test_everything_wrong_is_told_at_once(kit: AdminKit) -> None:
+    """Spelling, names that lead nowhere and scopes a provider lacks come together; nothing is applied."""
+    text = """\
+        revision: 1
+        providers:
+          - {name: aries, preset: aries}
+        clients:
+          - {name: Desk, provider: nowhere, client_id: a}
+          - {name: desk, provider: aries, client_id: a}
+        grants:
+          - {name: a, client: nobody, type: password, scopes: [read]}
+          - {name: b, client: desk, type: client_credentials, scopes: [read, withdraw]}
+        policies:
+          - {name: p, callers: ["k8s:x"], grants: ["a**b"], scopes: [order:everything], accept_excess: [withdraw]}
+        """
+    assert await kit.refused(text) == {
+        "clients[0].name": "a name has lower-case letters, digits, `.`, `_` and `-`, begins with a letter or digit, "
+        "and is at most 63 long",
+        "clients[0].provider": "there is no provider called 'nowhere'",
+        "grants[0].type": "must be one of client_credentials, refresh_token",
+        "grants[0].client": "there is no client called 'nobody'",
+        "grants[1].scopes[1]": "the provider 'aries' maps no scope to 'withdraw'",
+        "policies[0].callers[0]": "there is no issuer called 'k8s'",
+        "policies[0].grants[0]": "`**` may only be the whole last segment",
+        "policies[0].scopes[0]": "no provider has the scope 'order:everything'",
+        "policies[0].accept_excess[0]": "withdraw is never accepted unasked",
+    }
+    assert (await kit.catalog()).version == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [("type: refresh_token", "grants[0].type"), ("client: other", "grants[0].client")],
+)
+async def test_a_grant_does_not_become_another(kit: AdminKit, change: str, field: str) -> None:
+    """A grant's type, and the client its refresh token belongs to, stay what they are."""
+    kinds = ("client_credentials", "refresh_token") if "type" in change else ("refresh_token", "refresh_token")
+    text = """\
+        revision: {revision}
+        providers: [{{name: aries, preset: aries}}]
+        clients:
+          - {{name: desk, provider: aries, client_id: a}}
+          - {{name: other, provider: aries, client_id: b}}
+        grants: [{{name: g, client: {client}, type: {type}, scopes: [read]}}]
+        """
+    await kit.apply(text.format(revision=1, client="desk", type=kinds[0]))
+    client = "other" if "client" in change else "desk"
+    assert list(await kit.refused(text.format(revision=2, client=client, type=kinds[1]))) == [field]
+
+
+async def test_the_last_admin_is_not_removed(kit: AdminKit) -> None:
+    """A file that leaves nobody who can act as admin is refused; a name without a key is nobody."""
+    await kit.add_key("alice")
+    await kit.apply("revision: 1\nroles: [{role: admin, callers: ['key:alice']}]")
+    message = "nobody could act as admin any more: bind the role to a caller that can prove who it is, first"
+    assert await kit.refused("revision: 2\n") == {"roles": message}
+    assert await kit.refused("revision: 2\nroles: [{role: admin, callers: ['key:nobody']}]") == {"roles": message}
+    await kit.apply("revision: 2\nroles: [{role: admin, callers: ['spiffe://corp.example/ops']}]")
+
+
+async def test_a_dry_run_checks_and_changes_nothing(kit: AdminKit) -> None:
+    """A dry run tells what would be done and refuses what would be refused."""
+    applied = await kit.apply(base(), {"desk": Secret("s")}, dry_run=True)
+    assert len(applied.created) == 7
+    assert (await kit.catalog()).version == 0
+    assert await kit.store.find_grant("desk-service") is None
+    with pytest.raises(InvalidRequestError):
+        await kit.apply_config(
+            config("revision: 1\nclients: [{name: a, provider: b, client_id: c}]"), {}, trail(), dry_run=True
+        )
+
+
+# --- first secrets ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_first_secret_is_stored_and_bound_to_the_token_endpoint(kit: AdminKit) -> None:
+    """A client without a secret gets the one that came with the file, sealed for its provider's origin."""
+    await kit.apply(base(), {"desk": Secret("hunter2")})
+    client = (await kit.catalog()).clients["desk"]
+    stored = await kit.store.current_secret(client.id)
+    assert stored is not None
+    assert (stored.version, stored.token_origin) == (1, "https://api.aries.com")
+    binding = client_secret_binding(client.id, 1, "https://api.aries.com")
+    assert await kit.keyring.open(stored.sealed, binding) == Secret("hunter2")
+    added = (await kit.events())[-1]
+    assert (added.action, added.object_name, added.client) == (Action.SECRET_ADD, "desk", "desk")
+    assert "hunter2" not in repr(await kit.events())
+
+
+async def test_a_later_secret_is_ignored_with_a_warning(kit: AdminKit) -> None:
+    """The store wins: a changed value is told, the same value is not, and nothing is replaced."""
+    await kit.apply(base(), {"desk": Secret("first")})
+    assert (await kit.apply(base(), {"desk": Secret("first")})).warnings == ()
+    warning = "client/desk: it has another secret already, which stays; rotate it by RPC"
+    assert (await kit.apply(base(), {"desk": Secret("second")})).warnings == (warning,)
+    assert (await kit.apply(base(2), {"desk": Secret("second")})).warnings == (warning,)
+    assert (await kit.actions()).count(Action.SECRET_ADD) == 1
+
+
+async def test_a_source_is_read_only_while_the_client_has_no_secret(kit: AdminKit) -> None:
+    """Once a client has a secret, the place of its first one is not even looked at."""
+    source = Source(Secret("first"))
+    await kit.apply(base(), {"desk": source})
+    await kit.apply(base(), {"desk": source})
+    await kit.apply(base(2), {"desk": source})
+    assert source.read_times == 1
+
+
+async def test_a_secret_missing_after_a_crash_is_stored_by_the_same_file(kit: AdminKit) -> None:
+    """An apply that ended between its objects and its secrets is completed by the next one."""
+    await kit.apply(base())
+    await kit.apply(base(), {"desk": Source(Secret("first"))})
+    assert await kit.store.current_secret((await kit.catalog()).clients["desk"].id) is not None
+
+
+async def test_a_secret_that_cannot_be_read_stops_the_apply(kit: AdminKit) -> None:
+    """Nothing is applied when a first secret is needed and not there, or is for nobody."""
+
+    class Broken:
+        def read(self) -> Secret:
+            raise SecretUnreadableError("the file is empty")
+
+    with pytest.raises(InvalidRequestError) as caught:
+        await kit.apply(base(), {"desk": Broken(), "nobody": Secret("s")})
+    assert caught.value.fields == {
+        "first_secrets": "the secret of 'desk' cannot be read: the file is empty; there is no client called 'nobody'"
+    }
+    assert (await kit.catalog()).version == 0
+
+
+# --- discovery -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_generic_provider_is_discovered_once_per_revision(kit: AdminKit) -> None:
+    """Its endpoints come from its metadata; the same revision again asks nobody, so a start needs no provider."""
+    kit.discovery.published["https://id.example"] = {"token_endpoint": "https://id.example/token"}
+    await kit.apply(GENERIC.format(revision=1))
+    assert (await kit.catalog()).providers["corp"].token_url == "https://id.example/token"
+    kit.discovery.published.clear()
+    await kit.apply(GENERIC.format(revision=1))
+    assert kit.discovery.asked == 1
+
+
+async def test_a_provider_that_cannot_be_discovered_stops_the_apply(kit: AdminKit) -> None:
+    """Nothing is applied when a provider's endpoints cannot be had."""
+    with pytest.raises(ProviderUnavailableError):
+        await kit.apply(GENERIC.format(revision=1))
+    assert (await kit.catalog()).version == 0
+
+
+async def test_a_discovery_that_moved_freezes_the_provider(kit: AdminKit) -> None:
+    """Metadata that now names another origin is told and the provider frozen, also by later applies."""
+    kit.discovery.published["https://id.example"] = {"token_endpoint": "https://id.example/token"}
+    await kit.apply(GENERIC.format(revision=1))
+    kit.discovery.published["https://id.example"] = {"token_endpoint": "https://evil.example/token"}
+    applied = await kit.apply(GENERIC.format(revision=2))
+    assert any("the provider is frozen" in warning for warning in applied.warnings)
+    assert (await kit.catalog()).providers["corp"].frozen
+    await kit.apply(GENERIC.format(revision=3))
+    assert (await kit.catalog()).providers["corp"].frozen
+
+
+# --- warnings --------------------------------------------------------------------------------------------------------
+
+
+async def test_rules_in_vain_are_told(kit: AdminKit) -> None:
+    """Shadowed policies, policies for holders of a role and grants that do not exist are warned of."""
+    applied = await kit.apply(
+        base()
+        .replace(
+            "    limits:",
+            '      - {name: all, callers: ["key:*"], any_subject: true, grants: ["desk-*"], scopes: [read, trade]}\n'
+            '      - {name: ops, callers: ["key:ops"], grants: [later], scopes: [read]}\n    limits:',
+        )
+        .replace('"spiffe://corp.example/ns/ops/*"', '"key:ops"')
+    )
+    assert applied.warnings == (
+        "policy/reports: never decides, policy/all allows all of it",
+        "policy/ops: key:ops holds the role rotator, so no policy matches it",
+        "policy/ops: there is no grant 'later' yet",
+    )
+
+
+async def test_what_a_change_costs_is_told(kit: AdminKit) -> None:
+    """Moved token endpoints and forgotten refresh tokens are warned of."""
+    text = base().replace("client_credentials", "refresh_token")
+    await kit.apply(text)
+    grant = await kit.grant("desk-service")
+    await kit.store.keep_and_consent(
+        grant.id,
+        lease.Consented("fp"),
+        grant.state.consent,
+        await kit.keyring.seal(Secret("rt"), client_secret_binding("x", 1, "")),
+        None,
+        trail().event(Action.GRANT_IMPORT, kit.clock.now()),
+        expected_attempt=grant.state.attempt,
+    )
+    moved = await kit.apply(
+        text.replace("revision: 1", "revision: 2").replace(
+            "preset: aries", "preset: aries, base_url: 'https://x.example'"
+        )
+    )
+    assert moved.warnings == (
+        (
+            "provider/aries: the token endpoint moved; secrets and refresh tokens sealed for another origin do "
+            "not open until they are entered again"
+        ),
+    )
+    gone = await kit.apply("revision: 3\n")
+    assert gone.warnings == (
+        "grant/desk-service: it was removed with its refresh token, which the provider still honours",
+    )
