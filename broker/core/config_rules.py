@@ -171,8 +171,8 @@ def _issuer(issuer: IssuerConfig) -> Found:
 def _keys_of_issuer(issuer: IssuerConfig) -> Found:
     if (issuer.jwks_uri is None) == (issuer.jwks_file is None):
         yield "jwks_uri", "exactly one of jwks_uri and jwks_file is required"
-    if issuer.jwks_uri is not None and (wrong := provider_config.url_problem(issuer.jwks_uri, insecure_loopback=True)):
-        yield "jwks_uri", wrong
+    if issuer.jwks_uri is not None and provider_config.url_problem(issuer.jwks_uri, insecure_loopback=True):
+        yield "jwks_uri", "must be an https URL without user name and fragment; http only to loopback"
     for field in ("jwks_file", "ca_file", "token_file"):
         path = getattr(issuer, field)
         if path is not None and not path.startswith("/"):
