@@ -16,7 +16,7 @@ from broker.adapters.jwks import Jwks
 from broker.core.errors import UnauthenticatedError
 from broker.core.models import Issuer
 from tests.rpc.authorities import Authority
-from tests.rpc.issuer import LiveIssuer, jwk_of, live_issuer, public_pem
+from tests.rpc.issuer import RSA_KEY, LiveIssuer, jwk_of, live_issuer, public_pem
 from tests.rpc.kit import Clock
 
 
@@ -168,6 +168,7 @@ async def test_only_public_signature_keys_of_the_family_are_used(issuer: LiveIss
         {"kty": "EC", "kid": "broken", "crv": "P-256", "x": "AA", "y": "AA"},
         {"kty": "EC", "kid": 7},
         jwk_of(edwards, "ed"),
+        jwk_of(issuer.key, "ec"),
         jwk_of(issuer.key, "twice"),
         jwk_of(issuer.key, "twice"),
     ]
@@ -179,6 +180,7 @@ async def test_only_public_signature_keys_of_the_family_are_used(issuer: LiveIss
         "broken": (issuer.sign(claims), "ES256"),
         "twice": (issuer.sign(claims), "ES256"),
         "ed": (issuer.sign(claims, key=edwards, algorithm="EdDSA"), "EdDSA"),
+        "ec": (issuer.sign(claims, key=RSA_KEY, algorithm="RS256"), "RS256"),
     }
     causes = {
         kid: await _cause(keys, issuer.configured(), token, algorithm, kid)
@@ -191,6 +193,7 @@ async def test_only_public_signature_keys_of_the_family_are_used(issuer: LiveIss
         "broken": "jwt_signature",
         "twice": "jwt_key",
         "ed": "",
+        "ec": "jwt_key",
     } == causes
 
 

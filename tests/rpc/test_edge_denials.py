@@ -307,6 +307,7 @@ async def test_calls_in_flight_are_bounded() -> None:
         told = await refusal(stub.GetToken(WISH, metadata=bearer(key)))
         go_on.set()
         assert ACCESS_TOKEN == (await first).access_token
+        assert ACCESS_TOKEN == (await stub.GetToken(WISH, metadata=bearer(key))).access_token
     assert (CODE.RESOURCE_EXHAUSTED, "OVERLOADED", 1.1) == (told.code, told.reason, told.retry_after)
 
 
