@@ -5,11 +5,10 @@ Everything lives in a temporary folder and in processes started here; both are g
 
 from __future__ import annotations
 
-import signal
 import tempfile
 from pathlib import Path
-from types import FrameType
 
+from broker.cli.demo.interrupts import Interrupts
 from broker.cli.demo.processes import Processes
 from broker.cli.demo.story import tell
 
@@ -20,11 +19,9 @@ def run() -> None:
     Raises:
         CommandError: something went otherwise than told; its text says what.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
-    with tempfile.TemporaryDirectory(prefix="aries-broker-demo-") as folder, Processes(Path(folder)) as processes:
+    interrupts = Interrupts()
+    with (
+        tempfile.TemporaryDirectory(prefix="aries-broker-demo-") as folder,
+        Processes(Path(folder), interrupts) as processes,
+    ):
         tell(processes)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """End the way Ctrl-C does, so that nothing is left behind."""
-    raise KeyboardInterrupt

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from broker.cli.demo.interrupts import Interrupts
 from broker.cli.errors import CommandError
 
 START_SECONDS: Final = 20.0
@@ -38,17 +39,19 @@ class Processes:
 
     Attributes:
         folder: the demo's temporary folder.
+        interrupts: held while a process is started or all are ended.
         replies: everything commands printed, for the search at the end.
     """
 
     folder: Path
+    interrupts: Interrupts
     replies: list[bytes] = field(default_factory=list)
     _servers: list[Server] = field(default_factory=list)
 
     def serve(self, name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Server:
         """Start a server; its output goes to `name`.log."""
         log = self.folder / f"{name}.log"
-        with log.open("wb") as output:
+        with log.open("wb") as output, self.interrupts.held():
             process = subprocess.Popen(  # noqa: S603 - our own program
                 [*PROGRAM, *arguments],
                 cwd=self.folder,
@@ -58,24 +61,32 @@ class Processes:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches the demo alone, which then ends its servers in order
             )
-        server = Server(process, log)
-        self._servers.append(server)
+            server = Server(process, log)
+            self._servers.append(server)
         return server
 
     def call(self, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command to its end and remember what it printed."""
-        ended = subprocess.run(  # noqa: S603 - our own program
-            [*PROGRAM, *arguments],
-            cwd=self.folder,
-            env=_environment(environment),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
-        self.replies.append(f"{ended.stdout}{ended.stderr}".encode())
-        return ended
+        process: subprocess.Popen[str] | None = None
+        try:
+            with self.interrupts.held():
+                process = subprocess.Popen(  # noqa: S603 - our own program
+                    [*PROGRAM, *arguments],
+                    cwd=self.folder,
+                    env=_environment(environment),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    start_new_session=True,
+                )
+            out, err = process.communicate(timeout=COMMAND_SECONDS)
+        finally:
+            if process is not None and process.poll() is None:
+                process.kill()
+                process.communicate()
+        self.replies.append(f"{out}{err}".encode())
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def wait_for(self, server: Server, what: str, found: Callable[[], str | None]) -> str:
         """Return what `found` finds, once it does.
@@ -108,9 +119,10 @@ class Processes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for server in reversed(self._servers):
-            if server.process.poll() is None:
-                self.stop(server)
+        with self.interrupts.held():
+            for server in reversed(self._servers):
+                if server.process.poll() is None:
+                    self.stop(server)
 
 
 def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
