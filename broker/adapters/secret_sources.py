@@ -55,7 +55,7 @@ class _OperatorSource:
 
     def read(self) -> Secret:
         if self.reference.file is not None:
-            return _read(Path(self.reference.file).expanduser())
+            return _read(_real(Path(self.reference.file).expanduser()))
         return _variable(self.reference.variable or "")
 
 
@@ -91,21 +91,27 @@ def _below(folder: Path, file: str) -> Path:
     return path
 
 
+def _real(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):
+        raise SecretUnreadableError("the file's path cannot be followed") from None
+
+
 def _variable(name: str) -> Secret:
     return _secret(os.environ.get(name, ""), f"the variable {name} is not set")
 
 
 def _read(path: Path) -> Secret:
-    """Read a plain file, not through a link in its last step.
+    """Read a plain file by its real path.
 
     Raises:
         SecretUnreadableError: it is none, too long, empty or no text.
     """
     try:
-        descriptor = os.open(path.resolve(), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (OSError, RuntimeError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "no path"
-        raise SecretUnreadableError(f"the file cannot be opened: {why}") from None
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise SecretUnreadableError(f"the file cannot be opened: {error.strerror}") from None
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise SecretUnreadableError("it is no plain file")
