@@ -29,7 +29,7 @@ from broker.core.errors import (
     OverloadedError,
     RoleRequiredError,
 )
-from broker.core.gcra import MICROSECONDS, charge
+from broker.core.gcra import MICROSECONDS, Charge, charge
 from broker.core.models import Catalog, LimitTarget, Window
 from broker.core.policy import roles_of
 from broker.flows.limits import charges_for, spend
@@ -119,6 +119,8 @@ class Edge:
         self._jitter = jitter
         self._follow = follow
         self._limits = limits or EdgeLimits()
+        self._peer = charge("peer", ("edge", "peer", ""), self._limits.peer)
+        self._everybody = charge("everybody", ("edge", "everybody"), self._limits.everybody)
         self._in_flight = 0
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
@@ -199,11 +201,8 @@ class Edge:
             raise OverloadedError("the broker has too many calls running", retry_after=self._limits.overload_delay)
 
     async def _spend_before_authentication(self, address: str) -> None:
-        charges = [
-            charge("peer", ("edge", "peer", address), self._limits.peer),
-            charge("everybody", ("edge", "everybody"), self._limits.everybody),
-        ]
-        decision = await self._buckets.spend(charges)
+        of_peer = Charge("peer", ("edge", "peer", address), self._peer.emission_interval, self._peer.tolerance)
+        decision = await self._buckets.spend((of_peer, self._everybody))
         if not decision.allowed:
             wait = None if decision.retry_after is None else decision.retry_after / MICROSECONDS
             raise OverloadedError("too many calls; come back after the retry delay", retry_after=wait)
