@@ -21,10 +21,11 @@ from broker.core.errors import (
     GrantHeldError,
     LifetimeUnattainableError,
     PolicyDeniedError,
+    RateLimitedError,
 )
 from broker.core.gcra import charge
 from broker.core.identity import CallerId, Role
-from broker.core.models import AccessTokenKey, LimitTarget, Narrowing, Policy, Window
+from broker.core.models import LimitTarget, Narrowing, Policy, Window
 from broker.core.secret import Secret
 from broker.flows.catalog_view import CatalogView
 from broker.flows.limits import charges_for, spend
@@ -174,13 +175,18 @@ class GetToken:
         limits = self._view.catalog.limits
         await spend(self._buckets, charges_for(limits, LimitTarget.GET_TOKEN, facts, charged_before=("caller",)))
 
-    async def _pay_for_force(self, request: TokenRequest, key: AccessTokenKey) -> None:
-        name = "forced-redeem"
+    async def _pay_for_force(self, request: TokenRequest, wish: Wish) -> None:
+        """Pay for a redeem that others do not need; joining one that runs costs nothing."""
+        if self._obtain.is_getting(wish):
+            return
+        name, key = "forced-redeem", wish.key
         by_key = (name, key.grant_id, str(key.epoch), key.client_id, " ".join(key.wire_scopes), key.resource)
-        await spend(
-            self._buckets,
-            [charge(name, by_key, FORCED_WINDOW), charge(name, (name, "caller", str(request.caller)), FORCED_WINDOW)],
-        )
+        by_caller = (name, "caller", str(request.caller))
+        try:
+            await spend(self._buckets, [charge(name, bucket, FORCED_WINDOW) for bucket in (by_key, by_caller)])
+        except RateLimitedError:
+            if not self._obtain.is_getting(wish):  # another caller paid at the same moment
+                raise
 
     # --- deciding ----------------------------------------------------------------------------------------------------
 
@@ -232,9 +238,8 @@ class GetToken:
         refusal = self._cache.refusal(wish.key, now)
         if refusal is not None:
             raise refusal
-        enough_for_others = token is not None and token.remaining(now) >= least_life(None, token.life)
-        if enough_for_others and not self._obtain.is_getting(wish):
-            await self._pay_for_force(request, wish.key)
+        if token is not None and token.remaining(now) >= least_life(None, token.life):
+            await self._pay_for_force(request, wish)
         return None, await self._obtain(wish, request.min_lifetime)
 
     def _check_attainable(self, min_lifetime: float | None, token: CachedToken) -> None:

@@ -102,7 +102,7 @@ class RedeemRefreshToken:
         Args:
             wish: what to redeem for.
             trouble: told at once when an outcome cannot be stored yet, while storing it goes on.
-            wanted: asked under the lease before anything is spent: another owner may have brought the token just before.
+            wanted: asked under the lease, before anything is spent: another owner may have brought it just before.
 
         Raises:
             BrokerError: why there is no token.

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import pytest
+
+from broker.flows import lookout
+from tests.flows.world import Replica, World, new_world
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Poll the store without pauses worth the name."""
+    monkeypatch.setattr(lookout, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(lookout, "LONGEST_PAUSE", 0.002)
+
+
+@pytest.fixture
+async def world() -> World:
+    """A store with two grants and a provider."""
+    return await new_world()
+
+
+@pytest.fixture
+async def replica(world: World) -> Replica:
+    """The broker process most tests need."""
+    return await world.replica()
