@@ -537,7 +537,7 @@ class ServerTls(Protocol):
         """Return the material in use; cheap; may be called from any thread."""
 
     def trusts_client(self, unverified_chain: bytes, now: float) -> bool:
-        """Tell whether a PEM chain (leaf first) is valid at `now` (UTC seconds) under the *current* client CA bundle."""
+        """Tell whether a PEM chain (leaf first) is valid at `now` (UTC seconds) under the current client CA bundle."""
 
 
 class CallerSignatures(Protocol):
