@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from sqlalchemy import RowMapping, text
+import pytest
+from sqlalchemy import RowMapping, bindparam, insert, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.adapters.memory import MemoryStore
 from broker.adapters.sql import SqlDatabase, SqlStore, open_database
 from broker.adapters.sql.clock import boot_ms
+from broker.adapters.sql.rows import state_values
+from broker.adapters.sql.tables import grants, refresh_tokens
 from broker.core.audit import Action, AuditEvent
 from broker.core.lease import GrantState, RedeemTimes
 from broker.core.models import Grant, GrantType, Kind, Origin
@@ -41,6 +44,9 @@ TIMES = RedeemTimes(
     replay_margin=2_000,
     write_within=1_000,
 )
+LONG_AGO = -500_000
+A_STEP_TAKES = 3_000
+"""Most milliseconds between the clocks' readings for one step; the durations of the tests differ by more."""
 SEALED = Sealed("aead-1", b"sealed")
 EVENT = AuditEvent(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), Action.CONFIG_PUT, actor="key:ops")
 DATA_KEYS = (
@@ -82,6 +88,9 @@ class Backend(Protocol):
     async def hold(self, grant_id: str, hold: str) -> None:
         """Set a grant's hold, which no step of the redeem does."""
 
+    async def put_states(self, states: Mapping[str, GrantState]) -> None:
+        """Put grants into states, their times given from now."""
+
     async def now(self) -> int:
         """Return the store's clock."""
 
@@ -104,6 +113,10 @@ class MemoryBackend:
     async def hold(self, grant_id: str, hold: str) -> None:
         grant = self.memory._grants[grant_id]
         self.memory._grants[grant_id] = replace(grant, state=replace(grant.state, hold=type(grant.state.hold)(hold)))
+
+    async def put_states(self, states: Mapping[str, GrantState]) -> None:
+        for grant_id, state in states.items():
+            self.memory._grants[grant_id] = replace(self.memory._grants[grant_id], state=moved(state, await self.now()))
 
     async def now(self) -> int:
         return self.memory._now()
@@ -143,6 +156,21 @@ class SqlBackend:
 
     async def hold(self, grant_id: str, hold: str) -> None:
         await self.execute("UPDATE grants SET hold = :hold WHERE id = :id", hold=hold, id=grant_id)
+
+    async def put_states(self, states: Mapping[str, GrantState]) -> None:
+        now = await self.now()
+        rows = {grant_id: moved(state, now) for grant_id, state in states.items()}
+        by_id = update(grants).where(grants.c.id == bindparam("of"))
+        kept = {"key_id": SEALED.key_id, "ciphertext": SEALED.ciphertext}
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(by_id, [{"of": id_, **state_values(state)} for id_, state in rows.items()])
+            tokens = [(id_, token) for id_, state in rows.items() for token in state.tokens]
+            await connection.execute(
+                insert(refresh_tokens), [{"grant_id": id_, **asdict(token), **kept} for id_, token in tokens]
+            )
+
+        await self.database._lanes.write(work)
 
     async def now(self) -> int:
         clock = "boot_ms()" if self.on_sqlite else "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
@@ -184,22 +212,53 @@ async def put_grant(store: Store, name: str, **attributes: Any) -> str:  # noqa:
     return grant.id
 
 
+def moved(state: GrantState, now: int) -> GrantState:
+    """Return a state whose times, given from zero, are from `now`."""
+
+    def at(offset: int | None) -> int | None:
+        return None if offset is None else now + offset
+
+    tokens = tuple(
+        replace(
+            token,
+            received_at=now + token.received_at,
+            first_sent_at=at(token.first_sent_at),
+            refused_at=at(token.refused_at),
+        )
+        for token in state.tokens
+    )
+    return replace(
+        state,
+        lease_until=now + state.lease_until,
+        not_before=now + state.not_before,
+        first_sent_at=at(state.first_sent_at),
+        replay_until=at(state.replay_until),
+        tokens=tokens,
+    )
+
+
 def relative(state: GrantState, now: int) -> dict[str, object]:
-    """Return a state with its times as seconds from now, the long past all alike, and tokens by fingerprint."""
+    """Return a state with its times as milliseconds from now, the long past all alike, and tokens by fingerprint."""
+    return _picture(state, lambda at: None if at is None else max(LONG_AGO, at - now))
+
+
+def nearly(state: GrantState, now: int) -> dict[str, object]:
+    """Return what `relative` gives, but equal to another whose times differ by what a step takes."""
+    return _picture(
+        state, lambda at: None if at is None else pytest.approx(max(LONG_AGO, at - now), abs=A_STEP_TAKES, rel=0)
+    )
+
+
+def _picture(state: GrantState, time: Callable[[int | None], object]) -> dict[str, object]:
     whole = {field.name: getattr(state, field.name) for field in fields(state)}
     for name in ("lease_until", "not_before", "first_sent_at", "replay_until"):
-        whole[name] = _seconds(whole[name], now)
+        whole[name] = time(whole[name])
     whole["tokens"] = {
         token.fingerprint: (
             token.consent,
             token.attempt,
-            *(_seconds(at, now) for at in (token.received_at, token.first_sent_at, token.refused_at)),
+            *(time(at) for at in (token.received_at, token.first_sent_at, token.refused_at)),
         )
         for token in state.tokens
     }
     return whole
-
-
-def _seconds(at: int | None, now: int) -> int | None:
-    """Round to five seconds, the middle of the step kept clear: tests move time by tens of seconds and odd twos."""
-    return None if at is None else max(-100, (at - now + 2_500) // 5_000)

@@ -15,7 +15,8 @@ from broker.core import lease
 from broker.core.lease import GrantState, Hold, Phase
 from broker.core.models import Kind
 from broker.ports import ObjectChange
-from tests.contract.backends import EVENT, SEALED, TIMES, Backend, put_grant, relative
+from tests.contract.backends import EVENT, SEALED, TIMES, Backend, nearly, put_grant, relative
+from tests.contract.test_steps import apply
 
 NAMES = count()
 
@@ -107,7 +108,7 @@ MOVES = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moves=st.lists(MOVES, min_size=4, max_size=16))
 async def test_every_history_leaves_the_state_the_core_says(backend: Backend, moves: list[Move]) -> None:
     """Whatever events come in whatever order, row and tokens equal what core.lease.step makes of them."""
@@ -127,23 +128,13 @@ async def test_every_history_leaves_the_state_the_core_says(backend: Backend, mo
             event = move.event(model)
             assert event is not None
             expected = lease.step(model, event, boot_ms() + ahead, TIMES)
-            actual = await _apply(backend, grant_id, event, model)
+            actual = await apply(backend, grant_id, event, model)
             assert (expected is None) == (actual is None), event
             model = model if expected is None else expected
         grant = await backend.store.get_grant(grant_id)
         assert grant is not None
-        assert relative(model, boot_ms() + ahead) == relative(grant.state, await backend.now())
+        assert nearly(model, boot_ms() + ahead) == relative(grant.state, await backend.now())
     await backend.hold(grant_id, Hold.NONE)
-
-
-async def _apply(backend: Backend, grant_id: str, event: lease.Event, state: GrantState) -> GrantState | None:
-    if isinstance(event, lease.Land):
-        return await backend.store.keep_and_land(grant_id, event, SEALED, EVENT)
-    if isinstance(event, lease.Consented):
-        return await backend.store.keep_and_consent(
-            grant_id, event, state.consent, SEALED, None, EVENT, expected_attempt=state.attempt
-        )
-    return await backend.store.apply(grant_id, event)
 
 
 async def test_counters_follow_every_history(backend: Backend) -> None:
