@@ -106,7 +106,7 @@ class ImportGrant:
         binding = refresh_token_binding(grant.id, state.consent + 1, state.attempt + 1, origin_of(provider.token_url))
         fingerprint = self._cipher.fingerprint(refresh_token)
         if any(token.fingerprint == fingerprint and _was_used(token) for token in state.tokens):
-            problem = "the grant used this token before; it is spent"
+            problem = "the grant had this token before and used it: there is nothing to import"
             raise InvalidRequestError(problem, fields={"refresh_token": problem})
         sealed = await self._cipher.seal(refresh_token, binding)
         event = trail.event(Action.GRANT_IMPORT, self._clock.now(), fingerprint=fingerprint)

@@ -1,0 +1,151 @@
+"""Importing a refresh token: kept first, redeemed at once, and the old holder is warned of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from broker.core import lease
+from broker.core.audit import Action
+from broker.core.errors import (
+    GrantConflictError,
+    GrantHeldError,
+    InvalidRequestError,
+    NotFoundError,
+    ProviderUnavailableError,
+)
+from broker.core.sealing import refresh_token_binding
+from broker.core.secret import Secret
+from broker.flows.import_grant import NOT_ROTATED, OLD_HOLDER, ImportGrant
+from tests.flows.admin.kit import AdminKit, trail
+
+FILE = """\
+    revision: 1
+    providers: [{name: aries, preset: aries}]
+    clients: [{name: desk, provider: aries, client_id: a}]
+    grants:
+      - {name: g, client: desk, type: refresh_token, scopes: [read]}
+      - {name: cc, client: desk, type: client_credentials, scopes: [read]}
+"""
+TOKEN = Secret("canary-refresh-token")
+
+
+def importing(kit: AdminKit, redeem: Callable[[str], Awaitable[bool]]) -> ImportGrant:
+    """Return the flow with a redeem."""
+
+    async def redeem_now(grant_name: str) -> bool:
+        return await redeem(grant_name)
+
+    return ImportGrant(catalogs=kit.store, grants=kit.store, cipher=kit.keyring, clock=kit.clock, redeem_now=redeem_now)
+
+
+async def rotates(_: str) -> bool:
+    """Stand for a provider that rotates."""
+    return True
+
+
+async def keeps(_: str) -> bool:
+    """Stand for a provider that does not rotate."""
+    return False
+
+
+async def test_a_token_is_kept_sealed_before_it_is_redeemed(kit: AdminKit) -> None:
+    """When the redeem begins the token is the grant's current one, bound to its row and the token endpoint."""
+    await kit.apply(FILE)
+    grant = await kit.grant("g")
+
+    async def redeem(name: str) -> bool:
+        assert name == "g"
+        stored = await kit.store.current_refresh_token(grant.id)
+        assert stored is not None
+        binding = refresh_token_binding(grant.id, stored.consent, stored.attempt, "https://api.aries.com")
+        assert await kit.keyring.open(stored.sealed, binding) == TOKEN
+        return True
+
+    imported = await importing(kit, redeem)("g", TOKEN, trail())
+    assert (imported.rotated, imported.warnings) == (True, (OLD_HOLDER,))
+    event = (await kit.events())[-1]
+    assert (event.action, event.grant, event.client) == (Action.GRANT_IMPORT, "g", "desk")
+    assert event.fingerprint == kit.keyring.fingerprint(TOKEN)
+    assert "canary" not in repr(await kit.events())
+
+
+async def test_a_token_that_was_not_rotated_is_warned_of(kit: AdminKit) -> None:
+    """Without rotation nothing proves that we are the only holder."""
+    await kit.apply(FILE)
+    imported = await importing(kit, keeps)("g", TOKEN, trail())
+    assert (imported.rotated, imported.warnings) == (False, (NOT_ROTATED, OLD_HOLDER))
+
+
+async def test_a_redeem_that_fails_leaves_the_token_kept(kit: AdminKit) -> None:
+    """A provider that is away is told, and the token is there for the next try."""
+    await kit.apply(FILE)
+
+    async def fails(_: str) -> bool:
+        raise ProviderUnavailableError("away")
+
+    with pytest.raises(ProviderUnavailableError):
+        await importing(kit, fails)("g", TOKEN, trail())
+    assert await kit.store.current_refresh_token((await kit.grant("g")).id) is not None
+
+
+async def test_a_caller_that_hangs_up_does_not_stop_the_redeem(kit: AdminKit) -> None:
+    """Once the token is kept, the redeem runs to its end."""
+    await kit.apply(FILE)
+    begun, done = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: str) -> bool:
+        begun.set()
+        await asyncio.sleep(0)
+        done.set()
+        return True
+
+    call = asyncio.create_task(importing(kit, slow)("g", TOKEN, trail()))
+    await begun.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await asyncio.wait_for(done.wait(), 5)
+
+
+async def test_a_token_used_before_is_refused(kit: AdminKit) -> None:
+    """A token the grant sent once would be a reuse, which costs the whole family."""
+    await kit.apply(FILE)
+    await importing(kit, keeps)("g", TOKEN, trail())
+    grant = await kit.grant("g")
+    state = await kit.store.apply(grant.id, lease.Take("me"))
+    assert state is not None
+    assert await kit.store.apply(grant.id, lease.Sent(state.attempt, state.generation, None)) is not None
+    with pytest.raises(InvalidRequestError, match="had this token before"):
+        await importing(kit, rotates)("g", TOKEN, trail())
+
+
+async def test_grants_that_take_no_token_are_refused(kit: AdminKit) -> None:
+    """Unknown grants, those of another type and those on a frozen provider are told apart, to operators."""
+    await kit.apply(FILE)
+    flow = importing(kit, rotates)
+    with pytest.raises(NotFoundError):
+        await flow("nothing", TOKEN, trail())
+    with pytest.raises(InvalidRequestError, match="of type refresh_token"):
+        await flow("cc", TOKEN, trail())
+    held = lease.GrantState(hold=lease.Hold.FROZEN)
+    kit.store._grants = {id_: replace(grant, state=held) for id_, grant in kit.store._grants.items()}
+    with pytest.raises(GrantHeldError):
+        await flow("g", TOKEN, trail())
+
+
+async def test_a_grant_that_moves_meanwhile_is_not_overtaken(kit: AdminKit) -> None:
+    """Two imports at once: the second finds the state moved and keeps nothing."""
+    await kit.apply(FILE)
+    flow = importing(kit, keeps)
+    stale = await kit.grant("g")
+    await flow("g", TOKEN, trail())
+    provider = (await kit.catalog()).providers["aries"]
+    with pytest.raises(GrantConflictError):
+        await flow._keep(stale, provider, Secret("another"), trail())
+    current = await kit.store.current_refresh_token(stale.id)
+    assert current is not None
+    assert current.fingerprint == kit.keyring.fingerprint(TOKEN)
