@@ -11,6 +11,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from broker.rpc.edge import Edge, Serve
+from broker.rpc.health import Health
 from broker.rpc.listeners import OPTIONS, ListenerConfig, add_port
 from broker.rpc.methods import METHODS, Method
 
@@ -52,7 +53,7 @@ class BrokerServer:
         self._reflection = reflection
         self._handlers = _handlers(edge, servicers)
         self._services = tuple(servicers)
-        self._health = health.aio.HealthServicer()
+        self._health = Health()
         self._servers: list[grpc.aio.Server] = []
         self._following: asyncio.Task[None] | None = None
         self.ports: tuple[int, ...] = ()
@@ -77,7 +78,8 @@ class BrokerServer:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
         await self._health.enter_graceful_shutdown()
-        await asyncio.gather(*(server.stop(grace) for server in self._servers))
+        self._health.end_watches()
+        await asyncio.gather(*(server.stop(grace) for server in self._servers))  # once only: twice at a time crashes
 
     def _build(self, listener: ListenerConfig) -> grpc.aio.Server:
         server = grpc.aio.server(options=OPTIONS)

@@ -21,7 +21,7 @@ from aries.broker.v1 import token_pb2, token_pb2_grpc
 from broker.core import gcra
 from broker.core.api_keys import build_api_key, maced_api_key
 from broker.core.audit import AuditEvent
-from broker.core.errors import AuditUnavailableError, BrokerError, NotFoundError, UnauthenticatedError
+from broker.core.errors import NotFoundError, UnauthenticatedError
 from broker.core.identity import Role
 from broker.core.models import ApiKey, Catalog, Issuer, Narrowing, Origin, RoleBinding
 from broker.core.scopes import parse_requested
@@ -346,20 +346,3 @@ def read_refusal(error: grpc.aio.AioRpcError) -> Refusal:
                     wait = retry.retry_delay.ToMicroseconds() / 1e6
     fields = {violation.field: violation.description for violation in bad.field_violations}
     return Refusal(error.code(), error.details() or "", info.reason, info.domain, dict(info.metadata), wait, fields)
-
-
-__all__ = [
-    "ACCESS_TOKEN",
-    "WISH",
-    "AuditUnavailableError",
-    "BrokerError",
-    "FakeGetToken",
-    "Kit",
-    "Refusal",
-    "bearer",
-    "issued",
-    "read_refusal",
-    "refusal",
-    "role",
-    "token_stub",
-]

@@ -114,6 +114,18 @@ async def test_the_end_lets_running_calls_end() -> None:
     assert 1 == len(kit.get_token.requests)
 
 
+async def test_a_watch_of_health_does_not_hold_the_end() -> None:
+    """Whoever watches is told NOT_SERVING, and the server ends without waiting for it to leave."""
+    server = Kit().server()
+    [port] = await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=TOKEN_SERVICE))
+        assert SERVING == (await watch.read()).status
+        await asyncio.wait_for(server.stop(60), 10)
+        assert NOT_SERVING == (await watch.read()).status
+
+
 async def test_an_address_in_use_is_told() -> None:
     """A second server on the port is refused by name, and nothing of it is served."""
     kit = Kit()
