@@ -54,8 +54,6 @@ def compose(text: str) -> Tree:
         mark = error.problem_mark or error.context_mark
         fault = Fault(mark.line + 1 if mark else 1, error.problem or "is not YAML")
         return Tree(None, (*loader.faults, fault))
-    except yaml.reader.ReaderError:
-        return Tree(None, (*loader.faults, Fault(loader.line + 1, "a character is not allowed in YAML")))
     finally:
         loader.dispose()
     if root is None:

@@ -26,6 +26,20 @@ def live_admins(catalog: Catalog, keys: Iterable[ApiKey], now: float, *, trusts_
     return frozenset(caller for caller in bound if caller in opening or caller.partition(":")[0] in vouched)
 
 
+def is_last_lost(had: frozenset[str], has: frozenset[str], keys: Iterable[ApiKey]) -> bool:
+    """Tell whether a change leaves nobody, or nobody but the first admin's key where there was somebody else.
+
+    That key is over once another admin is there, and does not come back to life by removing that one.
+
+    Args:
+        had: live admins before the change.
+        has: live admins after it.
+        keys: all API keys.
+    """
+    first = {f"key:{key.name}" for key in keys if key.bootstrap_until is not None}
+    return bool(had and not has) or bool(had - first and not has - first)
+
+
 def opens(key: ApiKey, now: float) -> bool:
     """Tell whether a key still proves its caller at `now` (UTC seconds)."""
     return not key.disabled and (key.bootstrap_until is None or now < key.bootstrap_until)

@@ -95,7 +95,7 @@ def _object(item: ConfigObject) -> Found:
             yield from _limit(item)
         case IssuerConfig():
             yield from _issuer(item)
-        case RoleConfig():
+        case _:
             yield from _role(item)
 
 

@@ -107,5 +107,5 @@ class ApiKeys:
         now = self._clock.now()
         had = admins.live_admins(catalog, before, now, trusts_spiffe=self._trusts_spiffe)
         has = admins.live_admins(catalog, after, now, trusts_spiffe=self._trusts_spiffe)
-        if had and not has:
+        if admins.is_last_lost(had, has, after):
             raise InvalidRequestError(admins.NEEDED, fields={"name": "the key of the last admin"})

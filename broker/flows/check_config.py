@@ -51,4 +51,4 @@ class CheckConfig:
         now = self._clock.now()
         had = admins.live_admins(before, keys, now, trusts_spiffe=self._trusts_spiffe)
         has = admins.live_admins(after, keys, now, trusts_spiffe=self._trusts_spiffe)
-        return [Problem("roles", admins.NEEDED)] if had and not has else []
+        return [Problem("roles", admins.NEEDED)] if admins.is_last_lost(had, has, keys) else []

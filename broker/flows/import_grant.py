@@ -29,7 +29,7 @@ NOT_ROTATED: Final = (
 class RedeemNow(Protocol):
     """Redeems a grant's refresh token at once."""
 
-    async def __call__(self, grant_name: str) -> bool:
+    async def __call__(self, grant_name: str, /) -> bool:
         """Return whether the provider gave a new refresh token; raise BrokerError when it gave no token at all."""
 
 

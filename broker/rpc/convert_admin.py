@@ -34,7 +34,6 @@ from broker.core.models import (
     Origin,
     Policy,
     Provider,
-    RoleBinding,
     Window,
 )
 from broker.core.provider_config import ProviderConfig
@@ -197,7 +196,7 @@ def object_message(value: Configured) -> config_pb2.Object:  # noqa: PLR0911 - a
             return config_pb2.Object(limit=_limit(value), origin=origin)
         case Issuer():
             return config_pb2.Object(issuer=_issuer(value), origin=origin)
-        case RoleBinding():
+        case _:
             role = config_pb2.RoleBinding(role=value.role.value, callers=value.callers, name=value.name)
             return config_pb2.Object(role=role, origin=origin)
 

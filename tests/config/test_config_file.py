@@ -121,6 +121,14 @@ FAULTS = {
         "revision: 1\nclients:\n  - {name: a, provider: b, client_id: 123}\n",
         [(3, "clients[0].client_id", "must be text: put it in quotes")],
     ),
+    "a list where text is meant": (
+        "revision: 1\nroles:\n  - {role: [admin], callers: [key:a]}\n",
+        [(3, "roles[0].role", "must be text")],
+    ),
+    "a limit of nothing": (
+        "revision: 1\nlimits:\n  - {name: a}\n",
+        [(3, "limits[0].applies_to", "is required"), (3, "limits[0].key", "is required")],
+    ),
     "yes for true": (
         "revision: 1\nproviders:\n  - {name: a, preset: aries, insecure_loopback: yes}\n",
         [(3, "providers[0].insecure_loopback", "must be true or false")],

@@ -8,10 +8,13 @@ from textwrap import dedent
 import pytest
 
 from broker.adapters.config_file import parse_config
+from broker.adapters.presets import resolve
 from broker.core import config_references, config_rules
-from broker.core.config import ConfigFile, merged
+from broker.core.config import ConfigFile, LimitConfig, WindowConfig, merged
 from broker.core.config_references import Staying
 from broker.core.config_rules import NAME_RULE, parse_rate
+from broker.core.config_values import build_object
+from broker.core.models import Origin
 
 PRINTABLE = "must be 1 to 512 printable ASCII characters without spaces"
 ALGORITHMS = "must be one of ES256, ES384, ES512, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512"
@@ -194,6 +197,37 @@ def test_each_rule_is_told_at_its_field(text: str, expected: dict[str, str]) -> 
     config = parse_config(dedent(whole)).config
     found = merged([*config_rules.problems(config), *config_references.problems(config, Staying())])
     assert expected == found
+
+
+def test_an_excess_by_its_wire_scope_is_refused() -> None:
+    """What withdraw means at a provider is not accepted unasked under another word either."""
+    text = """\
+        revision: 1
+        providers: [{name: a, preset: aries, scopes: {withdraw: ["money:out"]}}]
+        policies:
+          - {name: p, callers: ["key:x"], grants: [g], scopes: [read], accept_excess: ["money:out", "order:execution"]}
+        """
+    config = parse_config(dedent(text)).config
+    provider = resolve(config.providers[0], None, provider_id="", origin=Origin.FILE)
+    found = merged(config_references.scope_problems(config, Staying(), {"a": provider}))
+    assert found == {"policies[0].accept_excess[0]": "'money:out' is a scope of withdraw or admin: never unasked"}
+
+
+def test_too_long_lists_are_refused() -> None:
+    """Every list has a bound."""
+    callers = ", ".join(f'"key:c{number}"' for number in range(1001))
+    config = parse_config(f"revision: 1\nroles: [{{role: auditor, callers: [{callers}]}}]").config
+    assert merged(config_rules.problems(config)) == {"roles[0].callers": "at most 1000 are allowed"}
+
+
+def test_values_are_built_from_what_was_checked_only() -> None:
+    """A provider is its preset's to resolve, and an unchecked rate is a caller's mistake."""
+    provider = parse_config("revision: 1\nproviders: [{name: a, preset: aries}]").config.providers[0]
+    with pytest.raises(TypeError):
+        build_object(provider, Origin.FILE)
+    limit = LimitConfig("a", "admin", ("caller",), (WindowConfig("fast", 1),))
+    with pytest.raises(ValueError, match="not checked"):
+        build_object(limit, Origin.FILE)
 
 
 def test_too_many_objects_are_refused() -> None:

@@ -12,7 +12,7 @@ from broker.core.errors import InvalidRequestError, ProviderUnavailableError, Re
 from broker.core.models import Kind, Origin
 from broker.core.sealing import client_secret_binding
 from broker.core.secret import Secret
-from broker.ports import ObjectChange, SecretUnreadableError
+from broker.ports import ClientSecretVersion, ObjectChange, SecretUnreadableError
 from tests.flows.admin.kit import AdminKit, Source, config, names, trail
 
 BASE = """\
@@ -272,6 +272,22 @@ async def test_a_later_secret_is_ignored_with_a_warning(kit: AdminKit) -> None:
     assert (await kit.apply(base(), {"desk": Secret("second")})).warnings == (warning,)
     assert (await kit.apply(base(2), {"desk": Secret("second")})).warnings == (warning,)
     assert (await kit.actions()).count(Action.SECRET_ADD) == 1
+
+
+async def test_a_secret_that_no_longer_opens_counts_as_another(kit: AdminKit) -> None:
+    """What was sealed for another row is nothing to compare with: the store's stays, and that is told."""
+    await kit.apply(base())
+    client = (await kit.catalog()).clients["desk"]
+    elsewhere = await kit.keyring.seal(Secret("first"), client_secret_binding("another", 1, "https://api.aries.com"))
+    event = trail().event(Action.SECRET_ADD, kit.clock.now())
+    await kit.store.add_first_secret(ClientSecretVersion(client.id, 1, elsewhere, "https://api.aries.com"), event)
+    assert len((await kit.apply(base(), {"desk": Secret("first")})).warnings) == 1
+
+
+async def test_wrong_providers_do_not_hide_what_else_is_wrong(kit: AdminKit) -> None:
+    """Scopes are checked once every provider is right; everything else is told beside it."""
+    text = base().replace("preset: aries", "preset: other").replace("[read, trade]", "[nonsense]")
+    assert set(await kit.refused(text.replace("desk-app", '""'))) == {"providers[0].preset", "clients[0].client_id"}
 
 
 async def test_a_source_is_read_only_while_the_client_has_no_secret(kit: AdminKit) -> None:

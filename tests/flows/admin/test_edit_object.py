@@ -136,6 +136,19 @@ async def test_the_last_admin_stays(kit: AdminKit) -> None:
     await kit.remove(Kind.ROLE, "admin")
 
 
+async def test_the_first_admin_s_key_does_not_come_back_to_life(kit: AdminKit) -> None:
+    """Once another admin was there, removing that one is refused although the first admin's day is not over."""
+    await kit.add_key("bootstrap-admin", bootstrap_until=int(kit.clock.now()) + 3600)
+    await kit.put("revision: 1\nroles: [{role: admin, name: first, callers: ['key:bootstrap-admin']}]")
+    await kit.add_key("alice")
+    await kit.put("revision: 1\nroles: [{role: admin, callers: ['key:alice']}]")
+    with pytest.raises(InvalidRequestError, match="nobody could act as admin"):
+        await kit.remove(Kind.ROLE, "admin")
+    with pytest.raises(InvalidRequestError, match="nobody could act as admin"):
+        await kit.api_keys.disable("alice", trail())
+    await kit.remove(Kind.ROLE, "first")
+
+
 async def test_removing_the_issuer_of_the_only_admin_is_refused(kit: AdminKit) -> None:
     """Who vouches for the last admin stays as well."""
     await kit.put("revision: 1\nissuers: [{name: sso, issuer: i, audience: a, jwks_file: /j}]")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -19,7 +18,7 @@ from broker.core.errors import (
 )
 from broker.core.sealing import refresh_token_binding
 from broker.core.secret import Secret
-from broker.flows.import_grant import NOT_ROTATED, OLD_HOLDER, ImportGrant
+from broker.flows.import_grant import NOT_ROTATED, OLD_HOLDER, ImportGrant, RedeemNow
 from tests.flows.admin.kit import AdminKit, trail
 
 FILE = """\
@@ -33,13 +32,9 @@ FILE = """\
 TOKEN = Secret("canary-refresh-token")
 
 
-def importing(kit: AdminKit, redeem: Callable[[str], Awaitable[bool]]) -> ImportGrant:
+def importing(kit: AdminKit, redeem: RedeemNow) -> ImportGrant:
     """Return the flow with a redeem."""
-
-    async def redeem_now(grant_name: str) -> bool:
-        return await redeem(grant_name)
-
-    return ImportGrant(catalogs=kit.store, grants=kit.store, cipher=kit.keyring, clock=kit.clock, redeem_now=redeem_now)
+    return ImportGrant(catalogs=kit.store, grants=kit.store, cipher=kit.keyring, clock=kit.clock, redeem_now=redeem)
 
 
 async def rotates(_: str) -> bool:

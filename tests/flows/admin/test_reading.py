@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
+from broker.core import lease
 from broker.core.audit import Action, AuditEvent
 from broker.core.errors import AlreadyExistsError, InvalidRequestError, NotFoundError
 from broker.core.models import Kind
@@ -53,6 +55,16 @@ async def test_an_explanation_says_what_get_token_would(
     told = await explain(caller, grant, scopes, trail())
     assert (allowed, policy, reason) == (told.allowed, told.policy, told.reason)
     assert told.considered or caller == "key:nobody"
+
+
+async def test_a_held_grant_is_explained(kit: AdminKit) -> None:
+    """A grant that operators hold is told once policy has passed."""
+    await kit.apply(FILE)
+    held = lease.GrantState(hold=lease.Hold.FROZEN)
+    kit.store._grants = {id_: replace(grant, state=held) for id_, grant in kit.store._grants.items()}
+    explain = ExplainPolicy(catalogs=kit.store, grants=kit.store, audit=kit.audit, clock=kit.clock)
+    told = await explain("key:reports", "two", ["read"], trail())
+    assert (told.allowed, told.policy, told.reason) == (False, "reports", "GRANT_HELD")
 
 
 @pytest.mark.parametrize(
