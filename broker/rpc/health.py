@@ -11,7 +11,7 @@ LAST_WORD: Final = 0.2
 """Seconds a watcher has to be sent the last status."""
 
 
-class Health(health.aio.HealthServicer):  # type: ignore[misc]  # the stubs package leaves the asyncio servicer out
+class Health(health.aio.HealthServicer):
     """The library's servicer; its watches have no end of their own, and would hold the server for its whole grace."""
 
     def __init__(self) -> None:
