@@ -9,7 +9,7 @@ import typer
 
 from aries.broker.admin.v1 import config_pb2, config_pb2_grpc
 from aries_broker import InvalidRequestError
-from broker.adapters.config_file import ParsedConfig, read_config
+from broker.adapters.config_file import ConfigFileError, ParsedConfig, read_config
 from broker.adapters.secret_sources import resolve_for_operator
 from broker.cli.access import Access, Address, ApiKeyFile, Json
 from broker.cli.errors import CommandError
@@ -26,7 +26,7 @@ def apply(
     json: Json = False,
 ) -> None:
     """Make the configuration what FILE says: all of it or nothing; a second time changes nothing."""
-    parsed = read_config(file)
+    parsed = _read(file)
     request = config_pb2.ApplyRequest(
         config=build_config(parsed.config),
         first_secrets=_resolve_secrets(parsed),
@@ -42,6 +42,13 @@ def apply(
         print_json(to_dict(response))
     else:
         _print_changes(response, dry_run=dry_run)
+
+
+def _read(file: Path) -> ParsedConfig:
+    try:
+        return read_config(file)
+    except ConfigFileError as error:
+        raise CommandError("\n".join(f"{file}: {problem}" for problem in error.problems)) from None
 
 
 def _resolve_secrets(parsed: ParsedConfig) -> list[config_pb2.ClientSecret]:

@@ -65,6 +65,6 @@ def _cell(value: object) -> str:
         case list():
             return " ".join(_cell(item) for item in value)
         case dict():
-            return ",".join(f"{key}={_cell(item)}" for key, item in value.items())
+            return " ".join(f"{key}={_cell(item)}" for key, item in value.items())
         case _:
             return str(value)

@@ -292,7 +292,9 @@ def test_narrowing_is_proved(broker: ScriptedBroker, command: Command) -> None:
 def test_the_newest_event_is_last(broker: ScriptedBroker, command: Command) -> None:
     """As `tail` has it; the broker sends the newest first."""
     events = [
-        audit_pb2.Event(time=Timestamp(seconds=seconds), action=action, actor="key:a", fields={"grant": "g"})
+        audit_pb2.Event(
+            time=Timestamp(seconds=seconds), action=action, actor="key:a", fields={"grant": "g", "request_id": "r"}
+        )
         for seconds, action in ((2, "token:deny"), (1, "token:issue"))
     ]
     broker.answer("ListEvents", audit_pb2.ListEventsResponse(events=events))
@@ -300,6 +302,8 @@ def test_the_newest_event_is_last(broker: ScriptedBroker, command: Command) -> N
     printed = command("admin", "audit", "tail", "-n", "5").out
     as_json = json.loads(command("admin", "audit", "tail", "--json").out)
 
+    assert "request_id" not in printed
+    assert ["r", "r"] == [event["fields"]["request_id"] for event in as_json]
     assert printed.index("token:issue") < printed.index("token:deny")
     assert ["token:issue", "token:deny"] == [event["action"] for event in as_json]
     assert [5, 20] == [request.limit for _, request in broker.calls]  # type: ignore[attr-defined]

@@ -83,6 +83,22 @@ def test_what_is_missing_or_wrong_is_named(
     assert [] == broker.calls
 
 
+def test_settings_that_cannot_be_used_are_named_all_at_once(
+    broker: ScriptedBroker, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`serve` and `migrate` look at the settings first, and at all of them."""
+    monkeypatch.setenv("BROKER_LISTN", "x")
+    monkeypatch.setenv("BROKER_LOG_LEVEL", "loud")
+
+    for name in ("serve", "migrate"):
+        outcome = command(name)
+
+        assert 1 == outcome.code
+        assert "BROKER_LISTN: no such setting; did you mean BROKER_LISTEN?" in outcome.err
+        assert "BROKER_LOG_LEVEL" in outcome.err
+        assert "Traceback" not in outcome.err
+
+
 def test_a_bug_is_named_by_its_place_alone(
     broker: ScriptedBroker, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

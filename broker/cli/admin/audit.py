@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -10,6 +10,8 @@ from aries.broker.admin.v1 import audit_pb2, audit_pb2_grpc
 from broker.cli.access import Json
 from broker.cli.admin.objects import open_access
 from broker.cli.output import print_json, print_table, to_dict
+
+_SEARCHED: Final = frozenset({"request_id", "caller_request_id", "method"})
 
 app = typer.Typer(help="The audit log.", no_args_is_help=True)
 
@@ -34,4 +36,11 @@ def tail(
     if json:
         print_json(rows)
     else:
-        print_table(("time", "action", "actor", "fields"), rows)
+        print_table(("time", "action", "actor", "fields"), map(_shorten, rows))
+
+
+def _shorten(row: dict[str, object]) -> dict[str, object]:
+    """Leave out of a table what only a search needs: --json has it."""
+    fields = row["fields"]
+    shown = {name: value for name, value in fields.items() if name not in _SEARCHED} if isinstance(fields, dict) else {}
+    return {**row, "time": str(row["time"])[:19], "fields": shown}
