@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from contextlib import suppress
 from typing import Final, TypeVar
 
 from broker.core.errors import StoreUnavailableError
@@ -26,6 +25,10 @@ class CatalogView:
 
     Every audit commit returns the store's version; `catch_up` is awaited when it is newer than ours, so that freezes
     and policy changes hold from their commit on every replica. The poll only serves processes nobody calls.
+
+    Attributes:
+        catalog: what is configured.
+        reachable: the store answered the last poll.
     """
 
     def __init__(self, catalog_store: CatalogStore, grant_store: GrantStore) -> None:
@@ -36,6 +39,7 @@ class CatalogView:
         self._reading: dict[tuple[int, str], asyncio.Task[Grant | None]] = {}
         self._loading = asyncio.Lock()
         self.catalog = Catalog()
+        self.reachable = True
 
     @property
     def version(self) -> int:
@@ -97,8 +101,12 @@ class CatalogView:
     async def poll(self) -> None:
         """Follow the store's version until cancelled; a store that is away is tried again."""
         while True:
-            with suppress(StoreUnavailableError):  # requests find out by themselves; the next poll tries again
+            try:
                 await self.catch_up(await self._catalog_store.read_version())
+            except StoreUnavailableError:  # requests find out by themselves; the next poll tries again
+                self.reachable = False
+            else:
+                self.reachable = True
             await asyncio.sleep(POLL_SECONDS)
 
     async def _reload(self) -> None:

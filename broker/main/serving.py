@@ -26,6 +26,7 @@ from broker.adapters.tls_files import TlsFiles
 from broker.core.audit import Action
 from broker.core.errors import AuditUnavailableError, StoreUnavailableError
 from broker.core.listening import AdminOn
+from broker.flows.catalog_view import CatalogView
 from broker.flows.record_denial import RecordDenial
 from broker.flows.relay_outbox import RelayOutbox
 from broker.flows.trail import Trail
@@ -65,6 +66,10 @@ class Life:
         if self.draining:
             return "draining"
         return "" if self.started else "starting"
+
+    def serves(self, service: str, view: CatalogView) -> bool:
+        """Tell whether a gRPC service can serve now; the broker as a whole ("") does not depend on the store."""
+        return self.started and not self.draining and (service == "" or view.reachable)
 
     def end_with(self, task: asyncio.Task[None]) -> None:
         """End the broker when one of its own tasks ended by itself: that is a bug, and half a broker is none."""
@@ -157,7 +162,7 @@ async def _listen(  # noqa: PLR0913 - everything that is served
         edge,
         {TOKEN_SERVICE: TokenServicer(tokens.get_token), **admin.servicers},
         _listeners(settings, tls),
-        is_serving=lambda _: life.started and not life.draining,
+        is_serving=lambda service: life.serves(service, base.view),
         reflection=settings.reflection,
     )
     web = WebServer(
