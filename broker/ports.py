@@ -49,6 +49,10 @@ class ObjectChange:
     value: object | None
 
 
+class CatalogMovedError(Exception):
+    """The version is no longer the one a change was decided on: decide again."""
+
+
 class CatalogStore(Protocol):
     """Everything configured, and the version that says whether it moved."""
 
@@ -66,13 +70,22 @@ class CatalogStore(Protocol):
     async def changed_grants(self, since: int) -> Sequence[str] | None:
         """Return ids of grants changed after version `since`, or None when too many to tell: then drop all."""
 
-    async def write_objects(self, changes: Sequence[ObjectChange], *, revision: int | None, event: AuditEvent) -> int:
+    async def write_objects(
+        self,
+        changes: Sequence[ObjectChange],
+        *,
+        revision: int | None,
+        event: AuditEvent,
+        expected_version: int | None = None,
+    ) -> int:
         """Apply all changes and raise the version, in one transaction; return the new version.
 
-        With `revision`, the stored revision must be smaller and is replaced. The event is stored in the same
-        transaction (outbox), so that no change goes unrecorded.
+        With `revision`, the stored revision must be smaller and is replaced. With `expected_version`, nothing is
+        written unless the version is still that one. The event is stored in the same transaction (outbox), so that no
+        change goes unrecorded.
 
         Raises:
+            CatalogMovedError: the version is another one.
             RevisionStaleError: the stored revision is not smaller.
             StoreUnavailableError: nothing was changed, or the outcome was read back as not changed.
         """

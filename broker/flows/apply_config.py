@@ -24,7 +24,7 @@ from broker.core.secret import Secret
 from broker.flows.check_config import CheckConfig
 from broker.flows.first_secrets import FirstSecrets
 from broker.flows.resolve_providers import Resolved, ResolveProviders
-from broker.flows.stored_config import StoredConfig, put, read_for_file, remove
+from broker.flows.stored_config import StoredConfig, put, read_for_file, remove, settled
 from broker.flows.trail import Trail
 from broker.ports import CatalogStore, Clock, GrantStore, SecretSource
 
@@ -99,20 +99,19 @@ class ApplyConfig:
             StoreUnavailableError: the store is away; nothing was applied but, perhaps, some first secrets.
         """
         trail.object_kind, trail.object_name = "config", f"revision {config.revision}"
-        async with self._changing:
+
+        async def once() -> Applied:
             stored = await self._read(config)
             if config.revision > stored.catalog.revision:
                 plan = await self._plan(config, stored, first_secrets)
             else:
                 plan = await self._unchanged(config, stored, first_secrets)
-            version = stored.catalog.version if dry_run else await self._write(config.revision, plan, trail)
-        return Applied(
-            version,
-            tuple(sorted(map(label, plan.change.created))),
-            tuple(sorted(map(label, plan.change.updated))),
-            tuple(sorted(map(label, plan.change.removed))),
-            plan.warnings,
-        )
+            return _applied(
+                plan, stored.catalog.version if dry_run else await self._write(config.revision, plan, trail)
+            )
+
+        async with self._changing:
+            return await settled(once)
 
     async def _read(self, config: ConfigFile) -> StoredConfig:
         named = {name for policy in config.policies for name in policy.grants}
@@ -164,11 +163,23 @@ class ApplyConfig:
                 *(remove(value) for value in change.removed),
                 *(put(value) for value in (*change.updated, *change.created)),
             ]
-            version = await self._catalogs.write_objects(changes, revision=revision, event=event)
+            version = await self._catalogs.write_objects(
+                changes, revision=revision, event=event, expected_version=plan.stored.catalog.version
+            )
         for name, secret in plan.first_secrets.items():
             client = plan.after.clients[name]
             await self._first_secrets.store(client, plan.after.providers[client.provider], secret, trail)
         return version
+
+
+def _applied(plan: Plan, version: int) -> Applied:
+    return Applied(
+        version,
+        tuple(sorted(map(label, plan.change.created))),
+        tuple(sorted(map(label, plan.change.updated))),
+        tuple(sorted(map(label, plan.change.removed))),
+        plan.warnings,
+    )
 
 
 def _wanted(config: ConfigFile, resolved: Resolved) -> tuple[Configured, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from broker.core import config_references
-from broker.core.audit import Action
+from broker.core.audit import Action, AuditEvent
 from broker.core.config import ConfigFile, ConfigObject, Problem, merged, paths_of, sections
 from broker.core.config_change import merge
 from broker.core.config_references import Staying
@@ -20,9 +20,9 @@ from broker.core.models import Catalog, Kind, Origin
 from broker.core.provider_config import ProviderConfig
 from broker.flows.check_config import CheckConfig
 from broker.flows.resolve_providers import ResolveProviders
-from broker.flows.stored_config import StoredConfig, put, read_for_object, remove
+from broker.flows.stored_config import StoredConfig, put, read_for_object, remove, settled
 from broker.flows.trail import Trail
-from broker.ports import CatalogStore, Clock, GrantStore
+from broker.ports import CatalogStore, Clock, GrantStore, ObjectChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,8 @@ class EditObject:
         """
         item, kind, name = _only(config)
         trail.object_kind, trail.object_name = kind.value, name
-        async with self._changing:
+
+        async def once() -> Put:
             stored = await read_for_object(self._catalogs, self._grants, kind, name)
             old = stored.find(kind, name)
             _check_origin(kind, name, old, detach=detach)
@@ -85,8 +86,10 @@ class EditObject:
             after = catalog_of((*catalog_objects(staying.catalog), new))
             _refuse(await self._check.admins(stored.catalog, after))
             event = trail.event(Action.CONFIG_PUT, self._clock.now(), detail=_told(old, "replaced"))
-            version = await self._catalogs.write_objects([put(new)], revision=None, event=event)
-            return Put(version, created=old is None)
+            return Put(await self._write(put(new), stored, event), created=old is None)
+
+        async with self._changing:
+            return await settled(once)
 
     async def remove(self, kind: Kind, name: str, trail: Trail, *, detach: bool) -> int:
         """Remove an object and return the version after it.
@@ -99,7 +102,8 @@ class EditObject:
             StoreUnavailableError: nothing was changed.
         """
         trail.object_kind, trail.object_name = kind.value, name
-        async with self._changing:
+
+        async def once() -> int:
             stored = await read_for_object(self._catalogs, self._grants, kind, name)
             old = stored.find(kind, name)
             if old is None:
@@ -109,7 +113,15 @@ class EditObject:
             missed = config_references.problems(ConfigFile(revision=1), staying)
             _refuse([*missed, *await self._check.admins(stored.catalog, staying.catalog)], "name")
             event = trail.event(Action.CONFIG_REMOVE, self._clock.now(), detail=_told(old, "removed"))
-            return await self._catalogs.write_objects([remove(old)], revision=None, event=event)
+            return await self._write(remove(old), stored, event)
+
+        async with self._changing:
+            return await settled(once)
+
+    async def _write(self, change: ObjectChange, stored: StoredConfig, event: AuditEvent) -> int:
+        return await self._catalogs.write_objects(
+            [change], revision=None, event=event, expected_version=stored.catalog.version
+        )
 
     async def _build(self, item: ConfigObject, catalog: Catalog) -> Configured:
         if isinstance(item, ProviderConfig):

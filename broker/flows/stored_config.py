@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from broker.core.config_references import Staying
 from broker.core.config_values import Configured, catalog_objects, catalog_of, kind_of
+from broker.core.errors import StoreUnavailableError
 from broker.core.models import Catalog, Grant, Kind, Origin
-from broker.ports import CatalogStore, GrantStore, ObjectChange
+from broker.ports import CatalogMovedError, CatalogStore, GrantStore, ObjectChange
 
 PAGE: Final = 1000
 """Grants read at a time."""
+MAX_ROUNDS: Final = 10
+"""How often a change is decided anew because the version moved."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,18 @@ async def _grants(store: GrantStore, wanted: Callable[[Grant], bool]) -> tuple[G
         found += filter(wanted, page)
         after = page[-1].name
     return tuple(found)
+
+
+async def settled(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Return what a change returns that is decided anew whenever another process changed something meanwhile.
+
+    Raises:
+        StoreUnavailableError: that happened MAX_ROUNDS times.
+    """
+    for _ in range(MAX_ROUNDS):
+        with suppress(CatalogMovedError):
+            return await attempt()
+    raise StoreUnavailableError("the configuration keeps changing; nothing was changed, try again", cause="moved")
 
 
 def put(value: Configured) -> ObjectChange:

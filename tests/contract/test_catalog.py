@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -28,7 +29,7 @@ from broker.core.models import (
     TokenEndpointAuth,
     Window,
 )
-from broker.ports import ObjectChange
+from broker.ports import CatalogMovedError, ObjectChange
 from tests.contract.backends import EVENT, SEALED, Backend, SqlBackend, new_grant, put_grant
 
 PROVIDER = Provider(
@@ -99,6 +100,16 @@ async def test_each_write_is_one_version(backend: Backend) -> None:
     first = await write(backend, *EVERYTHING)
     second = await write(backend, ObjectChange(Kind.ROLE, "ops", None))
     assert (first + 1, second) == (second, await backend.store.read_version())
+
+
+async def test_writes_at_once_come_one_after_another(backend: Backend) -> None:
+    """However many write at the same time, each gets a version of its own and nothing is lost."""
+    names = [f"g{n}" for n in range(6)]
+    changes = [ObjectChange(Kind.GRANT, name, new_grant(name)) for name in names]
+    before = await backend.store.read_version()
+    versions = await asyncio.gather(*(write(backend, item) for item in changes))
+    assert list(range(before + 1, before + 7)) == sorted(versions)
+    assert names == [grant.name for grant in await backend.store.list_grants("", 10)]
 
 
 async def test_a_replaced_object_keeps_its_id(backend: Backend) -> None:
@@ -306,3 +317,18 @@ async def test_a_data_key_in_use_cannot_be_dropped(sql: SqlBackend) -> None:
     with pytest.raises(StoreUnavailableError) as refused:
         await sql.execute("DELETE FROM data_keys WHERE id = 'mac-1'")
     assert "constraint" == refused.value.cause
+
+
+async def test_a_change_decided_on_an_older_version_writes_nothing(backend: Backend) -> None:
+    """A writer says on which version it decided; when that moved, nothing is written and it decides again."""
+    version = await write(backend, *EVERYTHING, revision=1)
+    with pytest.raises(CatalogMovedError):
+        await backend.store.write_objects(
+            [ObjectChange(Kind.LIMIT, "per-caller", None)], revision=2, event=EVENT, expected_version=version - 1
+        )
+    catalog = await backend.store.load_catalog()
+    assert (version, 1, (LIMIT,)) == (catalog.version, catalog.revision, catalog.limits)
+    await backend.store.write_objects(
+        [ObjectChange(Kind.LIMIT, "per-caller", None)], revision=2, event=EVENT, expected_version=version
+    )
+    assert () == (await backend.store.load_catalog()).limits

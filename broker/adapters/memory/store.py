@@ -30,6 +30,7 @@ from broker.core.models import (
 from broker.core.sealing import Sealed
 from broker.ports import (
     AttemptRecord,
+    CatalogMovedError,
     ClientSecretVersion,
     DataKey,
     ObjectChange,
@@ -102,12 +103,22 @@ class MemoryStore:
         ids = {id_ for version, kind, id_ in self._changes if version > since and kind == Kind.GRANT}
         return None if len(ids) > _MANY_GRANTS else sorted(ids)
 
-    async def write_objects(self, changes: Sequence[ObjectChange], *, revision: int | None, event: AuditEvent) -> int:
+    async def write_objects(
+        self,
+        changes: Sequence[ObjectChange],
+        *,
+        revision: int | None,
+        event: AuditEvent,
+        expected_version: int | None = None,
+    ) -> int:
         """Apply all changes in their order and raise the version; return it.
 
         Raises:
+            CatalogMovedError: the version is not the expected one.
             RevisionStaleError: the stored revision is not smaller.
         """
+        if expected_version is not None and expected_version != self._version:
+            raise CatalogMovedError
         if revision is not None:
             if revision <= self._revision:
                 msg = "the configuration's revision is not greater than the stored one"

@@ -30,7 +30,7 @@ from broker.core.models import (
     Provider,
     RoleBinding,
 )
-from broker.ports import ObjectChange
+from broker.ports import CatalogMovedError, ObjectChange
 
 VERSION_SECONDS: Final = 1.0
 MANY_GRANTS: Final = 1000
@@ -96,17 +96,27 @@ class SqlCatalog(Part):
         ids = await self.lanes.read(work)
         return None if len(ids) > MANY_GRANTS else ids
 
-    async def write_objects(self, changes: Sequence[ObjectChange], *, revision: int | None, event: AuditEvent) -> int:
+    async def write_objects(
+        self,
+        changes: Sequence[ObjectChange],
+        *,
+        revision: int | None,
+        event: AuditEvent,
+        expected_version: int | None = None,
+    ) -> int:
         """Apply all changes in their order and raise the version, in one transaction; return the new version.
 
         An object of a name that is there keeps its id. A grant whose client changes gets a new epoch.
 
         Raises:
+            CatalogMovedError: the version is not the expected one.
             RevisionStaleError: the stored revision is not smaller.
             StoreUnavailableError: nothing was changed, or the outcome was read back as not changed.
         """
 
         async def work(under_way: Change) -> None:
+            if expected_version is not None and under_way.version != expected_version + 1:
+                raise CatalogMovedError
             if revision is not None:
                 _raise_revision(under_way, revision)
             counted: Counter[str] = Counter()

@@ -98,14 +98,13 @@ class AdminKit:
     audit: Offered = field(default_factory=Offered)
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     ids: Iterator[int] = field(default_factory=lambda: count(1))
-    store: MemoryStore = field(init=False)
+    store: MemoryStore = field(default_factory=lambda: MemoryStore(TIMES, lambda: 0))
     first_secrets: FirstSecrets = field(init=False)
     apply_config: ApplyConfig = field(init=False)
     edit: EditObject = field(init=False)
     api_keys: ApiKeys = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store = MemoryStore(TIMES, lambda: int(self.clock.seconds * 1000))
         self.first_secrets = FirstSecrets(secrets=self.store, cipher=self.keyring, clock=self.clock)
         resolve = ResolveProviders(presets=presets, discovery=self.discovery)
         check = CheckConfig(resolve=resolve, keys=self.store, clock=self.clock, trusts_spiffe=True)

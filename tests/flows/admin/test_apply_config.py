@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from broker.core import lease
 from broker.core.audit import Action
-from broker.core.errors import InvalidRequestError, ProviderUnavailableError, RevisionStaleError
+from broker.core.errors import InvalidRequestError, ProviderUnavailableError, RevisionStaleError, StoreUnavailableError
 from broker.core.models import Kind, Origin
 from broker.core.sealing import client_secret_binding
 from broker.core.secret import Secret
-from broker.ports import ClientSecretVersion, ObjectChange, SecretUnreadableError
+from broker.ports import CatalogMovedError, ClientSecretVersion, ObjectChange, SecretUnreadableError
 from tests.flows.admin.kit import AdminKit, Source, config, names, trail
 
 BASE = """\
@@ -245,6 +246,35 @@ async def test_a_dry_run_checks_and_changes_nothing(kit: AdminKit) -> None:
         await kit.apply_config(
             config("revision: 1\nclients: [{name: a, provider: b, client_id: c}]"), {}, trail(), dry_run=True
         )
+
+
+async def test_another_process_s_change_is_seen_before_anything_is_written(kit: AdminKit) -> None:
+    """A replica that applies a later revision meanwhile wins: the change is decided anew, on what is there then."""
+    other = AdminKit(kit.keyring, store=kit.store)
+    write = kit.store.write_objects
+    applied: list[bool] = []
+
+    async def write_late(*args: Any, **kwargs: Any) -> int:  # noqa: ANN401 - handed on as they are
+        if not applied:
+            applied.append(True)
+            await other.apply(base(5))
+        return await write(*args, **kwargs)
+
+    kit.store.write_objects = write_late  # type: ignore[method-assign]  # the moment before the write
+    with pytest.raises(RevisionStaleError, match="a newer revision"):
+        await kit.apply("revision: 2\n")
+    assert (await kit.catalog()).revision == 5
+
+
+async def test_a_configuration_that_never_rests_is_told(kit: AdminKit) -> None:
+    """After some rounds the apply gives up and says that nothing was changed."""
+
+    async def moved(*_: Any, **__: Any) -> int:  # noqa: ANN401 - whatever it is
+        raise CatalogMovedError
+
+    kit.store.write_objects = moved  # type: ignore[method-assign]  # somebody is always faster
+    with pytest.raises(StoreUnavailableError, match="keeps changing"):
+        await kit.apply(base())
 
 
 # --- first secrets ---------------------------------------------------------------------------------------------------
