@@ -7,6 +7,7 @@ with ES256; refresh tokens rotate, and one sent twice ends its grant.
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import hashlib
 import http.client
@@ -14,13 +15,17 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
+
+import jwt
 
 from tests.support.not_run import not_run
 
@@ -30,11 +35,33 @@ INSTALL_SECONDS: Final = 120
 
 
 @dataclass(frozen=True)
+class SeenRequest:
+    """A request the server answered; `auth` names every way in which the client authenticated, space-separated.
+
+    Attributes:
+        refresh_token: SHA-256 of the one sent, or empty.
+        granted: the `scope` of the answer, empty when it had none.
+    """
+
+    path: str
+    status: int
+    grant_type: str
+    scope: str
+    auth: str
+    refresh_token: str
+    granted: str
+
+
+@dataclass
 class OidcProvider:
     """A running server; its issuer is its origin and `resource` the audience of its access tokens."""
 
     issuer: str
-    resource: str
+    node: str
+    environment: Mapping[str, str]
+    listener: socket.socket
+    resource: str = ""
+    process: subprocess.Popen[bytes] | None = None
 
     @property
     def token_url(self) -> str:
@@ -43,10 +70,77 @@ class OidcProvider:
 
     def refresh_token(self, scopes: Iterable[str] = ("read", "trade", "withdraw")) -> str:
         """Return a refresh token of `web`, as a login and a consent to these scopes would have given it."""
+        return str(self._ask("POST", f"/test/consent?scope={quote(' '.join(scopes))}")["refresh_token"])
+
+    def set_access_ttl(self, seconds: int) -> None:
+        """Let access tokens live so long from now on."""
+        self._ask("POST", f"/test/access-ttl?seconds={seconds}")
+
+    def requests(self, path: str = "/token") -> list[SeenRequest]:
+        """Return the requests for a path since it started, in the order of their answers."""
+        seen = [SeenRequest(**request) for request in self._ask("GET", "/test/seen")["requests"]]
+        return [request for request in seen if request.path == path]
+
+    def revoked_grants(self) -> int:
+        """Return how often a whole grant was revoked, as the reuse of a refresh token makes it."""
+        return int(self._ask("GET", "/test/seen")["revoked_grants"])
+
+    def claims(self, access_token: str) -> dict[str, Any]:
+        """Return the claims of an access token, verified as an API would."""
+        keys = jwt.PyJWKSet.from_dict(self._ask("GET", "/jwks"))
+        key = keys[jwt.get_unverified_header(access_token)["kid"]]
+        return jwt.decode(access_token, key, ["ES256"], audience=self.resource, issuer=self.issuer)
+
+    def redeem(self, refresh_token: str) -> int:
+        """Redeem a refresh token as `web`, past the broker; return the status of the answer."""
+        body = urlencode({"grant_type": "refresh_token", "refresh_token": refresh_token})
+        basic = base64.b64encode(b"web:web-secret").decode()
+        headers = {"content-type": "application/x-www-form-urlencoded", "authorization": f"Basic {basic}"}
+        status, _ = self._exchange("POST", "/token", body, headers)
+        return status
+
+    def start(self) -> None:
+        """Start it on its socket, which keeps what connects meanwhile."""
+        handle = self.listener.fileno()
+        self.process = subprocess.Popen(  # noqa: S603 - node of the machine, our own script
+            [self.node, "server.mjs"],
+            cwd=FOLDER,
+            env={**self.environment, "LISTEN_FD": str(handle)},
+            pass_fds=(handle,),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, "the server ended before it listened"
+        self.resource = json.loads(line)["resource"]
+
+    def stop(self) -> None:
+        """Kill it."""
+        if self.process is not None:
+            with self.process as process:
+                process.kill()
+
+    def restart(self) -> None:
+        """Kill it and start it anew, with other keys and no memory of any grant."""
+        self.stop()
+        self.start()
+
+    def _ask(self, method: str, path: str) -> dict[str, Any]:
+        status, body = self._exchange(method, path)
+        assert status == HTTPStatus.OK, f"{method} {path}: {status}"
+        answer: dict[str, Any] = json.loads(body)
+        return answer
+
+    def _exchange(
+        self, method: str, path: str, body: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(urlsplit(self.issuer).netloc, timeout=10)
         try:
-            connection.request("POST", f"/test/consent?scope={quote(' '.join(scopes))}")
-            return str(json.loads(connection.getresponse().read())["refresh_token"])
+            connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            return response.status, response.read()
         finally:
             connection.close()
 
@@ -67,22 +161,14 @@ def oidc_provider(
         environment["OPAQUE"] = "1"
     if client_jwks is not None:
         environment["CLIENT_JWKS"] = json.dumps(client_jwks)
-    with subprocess.Popen(  # noqa: S603 - node of the machine, our own script
-        [node, "server.mjs"],
-        cwd=FOLDER,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as process:
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+        issuer = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server = OidcProvider(issuer, node, environment, listener)
         try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line, "the server ended before it listened"
-            started = json.loads(line)
-            yield OidcProvider(started["issuer"], started["resource"])
+            server.start()
+            yield server
         finally:
-            process.kill()
+            server.stop()
 
 
 def _node() -> str:

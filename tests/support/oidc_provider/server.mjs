@@ -1,10 +1,13 @@
 // A certified authorization server on loopback for the tests: clients svc, svc-read, svc-key and web, state in memory.
 //
-// Environment: PORT (0: any), ACCESS_TTL and REFRESH_TTL in seconds, RESOURCE, OPAQUE=1 for opaque access tokens,
-// CLIENT_JWKS: the public keys of svc-key, for private_key_jwt. One JSON line on standard output says where it listens.
-// It ends when its standard input does, so that it never outlives the test run.
+// Environment: LISTEN_FD (a listening socket it inherits), ACCESS_TTL and REFRESH_TTL in seconds, RESOURCE, OPAQUE=1
+// for opaque access tokens, CLIENT_JWKS: the public keys of svc-key, for private_key_jwt. One JSON line on standard
+// output says that it listens. It ends when its standard input does, so that it never outlives the test run.
+//
+// For the tests alone: POST /test/consent?scope= gives a refresh token, POST /test/access-ttl?seconds= changes the life
+// of access tokens from now on, GET /test/seen tells what was asked of it, never with a token in it.
 
-import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { createHash, generateKeyPairSync, randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
 
 import Provider from 'oidc-provider';
@@ -12,11 +15,11 @@ import Provider from 'oidc-provider';
 const SCOPES = ['read', 'trade', 'withdraw', 'admin'];
 const ACCOUNT = 'alice';
 const resource = process.env.RESOURCE ?? 'urn:exchange:api';
-const accessTtl = Number(process.env.ACCESS_TTL ?? 300);
+let accessTtl = Number(process.env.ACCESS_TTL ?? 300);
 const refreshTtl = Number(process.env.REFRESH_TTL ?? 86400);
 
 const server = createServer();
-await new Promise((listening) => server.listen(Number(process.env.PORT ?? 0), '127.0.0.1', listening));
+await new Promise((listening) => server.listen({ fd: Number(process.env.LISTEN_FD) }, listening));
 const issuer = `http://127.0.0.1:${server.address().port}`;
 const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 
@@ -59,11 +62,11 @@ const provider = new Provider(issuer, {
   rotateRefreshToken: () => true,
   findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
   ttl: {
-    AccessToken: accessTtl,
-    ClientCredentials: accessTtl,
+    AccessToken: () => accessTtl,
+    ClientCredentials: () => accessTtl,
     RefreshToken: refreshTtl,
     Grant: refreshTtl,
-    IdToken: accessTtl,
+    IdToken: () => accessTtl,
     Interaction: 600,
     Session: 600,
   },
@@ -107,18 +110,55 @@ async function consent(scopes) {
   return refreshToken.save();
 }
 
+// What was asked of it and how often it revoked a whole grant.
+const seen = { requests: [], revoked_grants: 0 };
+provider.on('grant.revoked', () => {
+  seen.revoked_grants += 1;
+});
+provider.use(async (ctx, next) => {
+  await next();
+  const body = ctx.oidc?.body ?? {};
+  const ways = {
+    client_secret_basic: ctx.get('authorization').startsWith('Basic '),
+    client_secret_post: 'client_secret' in body,
+    private_key_jwt: 'client_assertion' in body,
+  };
+  seen.requests.push({
+    path: ctx.path,
+    status: ctx.status,
+    grant_type: body.grant_type ?? '',
+    scope: body.scope ?? '',
+    auth: Object.keys(ways).filter((way) => ways[way]).join(' '),
+    refresh_token: body.refresh_token ? fingerprint(body.refresh_token) : '',
+    granted: ctx.body?.scope ?? '',
+  });
+});
+
+function fingerprint(token) {
+  return createHash('sha256').update(token).digest('hex');
+}
+
+const forTests = {
+  'POST /test/consent': async (query) => ({ refresh_token: await consent(query.get('scope')) }),
+  'POST /test/access-ttl': (query) => {
+    accessTtl = Number(query.get('seconds'));
+    return {};
+  },
+  'GET /test/seen': () => seen,
+};
+
 const answer = provider.callback();
 server.on('request', async (request, response) => {
   const url = new URL(request.url, issuer);
-  if (request.method !== 'POST' || url.pathname !== '/test/consent') {
+  const told = forTests[`${request.method} ${url.pathname}`];
+  if (told === undefined) {
     answer(request, response);
     return;
   }
-  const refreshToken = await consent(url.searchParams.get('scope'));
   response.setHeader('content-type', 'application/json');
-  response.end(JSON.stringify({ refresh_token: refreshToken }));
+  response.end(JSON.stringify(await told(url.searchParams)));
 });
 
-console.log(JSON.stringify({ issuer, resource }));
+console.log(JSON.stringify({ resource }));
 process.stdin.resume();
 process.stdin.on('end', () => process.exit(0));
