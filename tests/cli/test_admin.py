@@ -324,3 +324,57 @@ def test_nothing_printed_steers_a_terminal(broker: ScriptedBroker, command: Comm
         assert {"\n"} >= {character for character in output if not character.isprintable()}
         assert "\\u202e" in output
         assert "[red]p" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fields"),
+    [
+        (("clients", "put", "-f", "client.yaml"), {"version": "0", "created": False}),
+        (("clients", "remove", "desk"), {"version": "0"}),
+        (("clients", "add-secret", "desk", "--secret-file", "secret"), {"version": 0}),
+        (("grants", "import", "g", "--secret-file", "secret"), {"rotated": False, "warnings": []}),
+        (("api-keys", "create", "a"), {"api_key": ""}),
+        (("api-keys", "disable", "a"), {}),
+        (("providers", "prove-narrowing", "g"), {"narrowing": "", "observations": []}),
+        (
+            ("policies", "explain", "--caller", "key:a", "--scope", "read"),
+            {"allowed": False, "policy": "", "reason": "", "considered": []},
+        ),
+    ],
+)
+def test_every_answer_comes_as_json_too(
+    broker: ScriptedBroker,
+    command: Command,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    fields: dict[str, object],
+) -> None:
+    """--json prints the response as the contract names its fields, those at their default included."""
+    (tmp_path / "client.yaml").write_text("{name: desk, provider: aries, client_id: desk-app}")
+    (tmp_path / "secret").write_text("s")
+
+    outcome = command("admin", *arguments, "--json")
+
+    assert (0, fields) == (outcome.code, json.loads(outcome.out))
+
+
+def test_grants_are_listed_in_a_table(broker: ScriptedBroker, command: Command) -> None:
+    """Phase, health and hold stand beside the name."""
+    broker.answer("ListGrants", grants_pb2.ListGrantsResponse(grants=[GRANT]))
+
+    printed = command("admin", "grants", "list").out
+
+    assert ["name", "client", "type", "scopes", "phase", "health", "hold", "consented", "origin"] == (
+        printed.splitlines()[0].split()
+    )
+    assert ["desk-service", "desk", "client_credentials", "read", "trade", "no"] == printed.splitlines()[1].split()
+
+
+def test_a_secret_that_is_no_text_is_refused(broker: ScriptedBroker, command: Command, tmp_path: Path) -> None:
+    """Bytes that are not UTF-8 are a wrong file, and nothing is sent."""
+    (tmp_path / "secret").write_bytes(b"\xff\xfe")
+
+    outcome = command("admin", "clients", "add-secret", "desk", "--secret-file", "secret")
+
+    assert (2, []) == (outcome.code, broker.calls)
+    assert "does not hold text" in outcome.err
