@@ -7,7 +7,7 @@ First a refresh asks for one scope of the set, then one asks for the whole set a
     the whole set     -                     ignored
     that scope        the whole set         additional
     that scope        less, or refused      sticky: the grant has lost scopes
-    that scope        not stated            unproved
+    that scope        not clear             unproved
     else, or refused  -                     unproved
 """
 
@@ -93,7 +93,7 @@ class ProveNarrowing:
         return Proof(profile, tuple(seen))
 
     async def _granted(self, wish: Wish) -> frozenset[str] | None:
-        """Return the scopes the provider says it granted, none when it refuses them; None when it does not say."""
+        """Return the scopes the provider says it granted, none when it refuses them; None when that is not clear."""
         try:
             received = await self._redeem(wish, _nobody_waits, _always)
         except ScopeNotGrantedError:
@@ -118,7 +118,7 @@ def _told(what: str, wish: Wish, granted: frozenset[str] | None) -> str:
     asked = " ".join(sorted(wish.asked))
     known = scopes.known_wire(wish.provider)
     if granted is None:
-        return f"asked for {what} ({asked}): granted without saying what"
+        return f"asked for {what} ({asked}): granted, not clear what"
     if not granted:
         return f"asked for {what} ({asked}): refused"
     return f"asked for {what} ({asked}): granted {' '.join(sorted(granted & known))}"

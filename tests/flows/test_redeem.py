@@ -23,7 +23,7 @@ from broker.core.errors import (
     StoreUnavailableError,
 )
 from broker.core.lease import Health, Hold, Phase
-from broker.core.models import GrantType, NarrowingProfile, TokenEndpointAuth
+from broker.core.models import GrantType, Kind, NarrowingProfile, TokenEndpointAuth
 from broker.core.oauth.rfc6749 import HttpReply
 from broker.flows import obtain, redeem_client_credentials
 from broker.ports import NotSentError, ReplyLostError
@@ -506,19 +506,32 @@ async def test_aclose_waits_for_what_runs(world: World, replica: Replica) -> Non
     assert "provider" == await asked
 
 
-async def test_process_that_ends_leaves_the_grant_in_doubt_not_lost(world: World, replica: Replica) -> None:
-    """A task ended from outside tells its waiters and those queued; others see the doubt once the lease is over."""
+async def test_process_that_ends_leaves_the_grant_in_doubt_not_lost(world: World) -> None:
+    """A task ended from outside ends its waiters and those queued; others see the doubt once the lease is over."""
+    await world.put(replace(PROVIDER, narrowing=NarrowingProfile.ADDITIONAL))
+    replica = await world.replica()
     world.endpoint.hold = asyncio.Event()
-    asked = asyncio.create_task(whole(replica))
-    await until(lambda: len(world.endpoint.requests) == 1)
+    asked = [asyncio.create_task(replica.get(*scopes, grant="person")) for scopes in (("read",), ("trade",))]
+    await until(lambda: len(world.endpoint.requests) == 1 and replica.obtain._waiting == 2)
     (task,) = replica.obtain._tasks
     task.cancel()
-    await asyncio.wait([task, asked])
-    assert asked.cancelled()
+    await asyncio.wait([task, *asked])
+    assert [True, True] == [one.cancelled() for one in asked]
     assert {} == replica.obtain._queues
     world.clock.advance(TIMES.lease / 1000)
     assert GrantUncertainError is type(await refused(await world.replica("b")))
     assert 1 == len(world.endpoint.requests)
+
+
+async def test_grant_removed_under_the_lease(world: World, replica: Replica) -> None:
+    """With its token gone there is nothing to send."""
+
+    async def remove() -> None:
+        await world.remove(Kind.GRANT, "person")
+
+    world.store.before["current_refresh_token"] = remove
+    assert ConsentRequiredError is type(await refused(replica))
+    assert [] == world.endpoint.requests
 
 
 async def test_bug_reaches_the_waiters(world: World, replica: Replica) -> None:

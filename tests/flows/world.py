@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from broker.adapters.keys.keyring import Keyring, open_keyring
@@ -65,6 +65,8 @@ TRADE = ("order:execution",)
 ALL = tuple(sorted((*READ, *TRADE)))
 SECRET = "canary-client-secret"
 FIRST = "canary-rt-0"
+
+T = TypeVar("T")
 
 DATA_KEYS: list[DataKey] = []
 """Made by the first world and used by all: making them takes longer than most tests."""
@@ -142,6 +144,15 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         """Move on."""
         self.seconds += seconds
+
+
+async def let_pass(clock: ManualClock, task: asyncio.Future[T]) -> T:
+    """Let time pass until a task is done; return what it returns."""
+    async with asyncio.timeout(20):
+        while not task.done():
+            clock.advance(0.25)
+            await asyncio.sleep(0.001)
+    return await task
 
 
 class WatchedStore:
