@@ -104,6 +104,10 @@ FAULTS = {
         "revision: 1\nroles:\n  - role: admin\n    callers: &who [key:a]\n  - role: auditor\n    callers: *who\n",
         [(4, "", "anchors are not taken"), (6, "", "aliases are not taken: write the value out")],
     ),
+    "an anchor twice": (
+        "revision: 1\nroles:\n  - role: &a admin\n    callers: &a [key:a]\n",
+        [(3, "", "anchors are not taken"), (4, "", "anchors are not taken")],
+    ),
     "a merge key": (
         "revision: 1\nroles:\n  - <<: {role: admin}\n    callers: [key:a]\n",
         [(3, "roles[0]", "merge keys are not taken"), (3, "roles[0].role", "is required")],

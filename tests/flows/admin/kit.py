@@ -14,6 +14,7 @@ from broker.adapters import presets
 from broker.adapters.config_file import parse_config
 from broker.adapters.keys.keyring import Keyring
 from broker.adapters.memory import MemoryStore
+from broker.core import lease
 from broker.core.api_keys import build_api_key, maced_api_key
 from broker.core.audit import Action, AuditEvent
 from broker.core.config import ConfigFile
@@ -21,6 +22,7 @@ from broker.core.config_values import catalog_objects
 from broker.core.errors import InvalidRequestError, ProviderUnavailableError
 from broker.core.lease import RedeemTimes
 from broker.core.models import ApiKey, Catalog, Grant, Kind, Origin
+from broker.core.sealing import Sealed
 from broker.core.secret import Secret
 from broker.flows.api_keys import ApiKeys
 from broker.flows.apply_config import Applied, ApplyConfig
@@ -170,6 +172,19 @@ class AdminKit:
         found = await self.store.find_grant(name)
         assert found is not None
         return found
+
+    async def consent(self, name: str) -> None:
+        """Give a grant a refresh token without a flow."""
+        grant = await self.grant(name)
+        await self.store.keep_and_consent(
+            grant.id,
+            lease.Consented(f"fp-{name}"),
+            grant.state.consent,
+            Sealed("k", b"x"),
+            "subject",
+            trail().event(Action.GRANT_IMPORT, self.clock.now()),
+            expected_attempt=grant.state.attempt,
+        )
 
     async def events(self) -> Sequence[AuditEvent]:
         """Return the events stored with changes so far."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from broker.core import lease
 from broker.core.audit import Action
 from broker.core.errors import InvalidRequestError, ProviderUnavailableError, RevisionStaleError, StoreUnavailableError
 from broker.core.models import Kind, Origin
@@ -130,6 +129,19 @@ async def test_an_update_keeps_ids_and_states(kit: AdminKit) -> None:
     assert after.clients["desk"].id == before.clients["desk"].id
     now = await kit.grant("desk-service")
     assert (now.id, now.state, now.scopes) == (grant.id, grant.state, frozenset({"read"}))
+
+
+async def test_a_state_that_moved_is_no_difference(kit: AdminKit) -> None:
+    """A grant that got a refresh token and a provider that was frozen are as the file wants them."""
+    text = base().replace("client_credentials", "refresh_token")
+    await kit.apply(text)
+    await kit.consent("desk-service")
+    event = trail().event(Action.PROVIDER_FREEZE, kit.clock.now())
+    frozen = replace((await kit.catalog()).providers["aries"], frozen=True)
+    await kit.store.write_objects([ObjectChange(Kind.PROVIDER, "aries", frozen)], revision=None, event=event)
+    for revision in (1, 2):
+        applied = await kit.apply(text.replace("revision: 1", f"revision: {revision}"))
+        assert (applied.created, applied.updated, applied.removed) == ((), (), ())
 
 
 async def test_apply_touches_only_the_file_s_objects(kit: AdminKit) -> None:
@@ -404,20 +416,24 @@ async def test_rules_in_vain_are_told(kit: AdminKit) -> None:
     )
 
 
+async def test_a_policy_shadowed_by_one_that_accepts_less_is_told(kit: AdminKit) -> None:
+    """The policy that accepts less excess decides, whatever the names; one that accepts more shadows nothing."""
+    more = """      - {name: a-lax, callers: ["key:x"], grants: [desk-service], scopes: [read], accept_excess: [trade]}
+      - {name: starter, callers: ["key:x"], grants: [desk-service], scopes: [read], authorize: true}
+      - {name: strict, callers: ["key:x"], grants: [desk-service], scopes: [read]}
+    limits:"""
+    applied = await kit.apply(base().replace("    limits:", more))
+    assert applied.warnings == (
+        "policy/a-lax: never decides, policy/starter allows all of it and accepts less excess",
+        "policy/strict: never decides, policy/starter allows all of it",
+    )
+
+
 async def test_what_a_change_costs_is_told(kit: AdminKit) -> None:
     """Moved token endpoints and forgotten refresh tokens are warned of."""
     text = base().replace("client_credentials", "refresh_token")
     await kit.apply(text)
-    grant = await kit.grant("desk-service")
-    await kit.store.keep_and_consent(
-        grant.id,
-        lease.Consented("fp"),
-        grant.state.consent,
-        await kit.keyring.seal(Secret("rt"), client_secret_binding("x", 1, "")),
-        None,
-        trail().event(Action.GRANT_IMPORT, kit.clock.now()),
-        expected_attempt=grant.state.attempt,
-    )
+    await kit.consent("desk-service")
     moved = await kit.apply(
         text.replace("revision: 1", "revision: 2").replace(
             "preset: aries", "preset: aries, base_url: 'https://x.example'"

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from broker.adapters.keys.keyring import Keyring
 from broker.core import lease
-from broker.core.audit import Action
 from broker.core.config import (
     ClientConfig,
     ConfigFile,
@@ -24,7 +23,6 @@ from broker.core.config_change import label
 from broker.core.config_values import Configured, catalog_objects
 from broker.core.models import Grant, Origin
 from broker.core.provider_config import ProviderConfig
-from broker.core.sealing import Sealed
 from broker.core.secret import Secret
 from tests.flows.admin.kit import AdminKit, trail
 
@@ -96,26 +94,11 @@ async def with_rpc_objects(keyring: Keyring) -> AdminKit:
     kit = AdminKit(keyring)
     for section, entry in RPC_OBJECTS.items():
         await kit.put(FROM_RPC.format(section=section, entry=entry))
-    await consent(kit, "r-grant")
+    await kit.consent("r-grant")
     client = (await kit.catalog()).clients["r-client"]
     provider = (await kit.catalog()).providers["r-provider"]
     await kit.first_secrets.store(client, provider, Secret("r"), trail())
     return kit
-
-
-async def consent(kit: AdminKit, name: str) -> None:
-    """Give a grant a refresh token."""
-    grant = await kit.grant(name)
-    event = trail().event(Action.GRANT_IMPORT, kit.clock.now())
-    await kit.store.keep_and_consent(
-        grant.id,
-        lease.Consented(f"fp-{name}"),
-        grant.state.consent,
-        Sealed("k", b"x"),
-        "subject",
-        event,
-        expected_attempt=grant.state.attempt,
-    )
 
 
 @KEPT
@@ -157,7 +140,7 @@ async def test_objects_made_by_rpc_and_states_are_never_touched(
     await kit.apply_config(replace(first, revision=1), {}, trail())
     for grant in first.grants:
         if grant.type == "refresh_token":
-            await consent(kit, grant.name)
+            await kit.consent(grant.name)
     had = await objects(kit, Origin.FILE)
     await kit.apply_config(replace(second, revision=2), {}, trail())
     assert before == await objects(kit, Origin.RPC)
@@ -180,7 +163,7 @@ async def test_a_removed_name_comes_back_as_another_object(keyring: Keyring) -> 
         grants=(GrantConfig("g-rt", "c-1", "refresh_token", ("read",)),),
     )
     await kit.apply_config(file, {}, trail())
-    await consent(kit, "g-rt")
+    await kit.consent("g-rt")
     old = await kit.grant("g-rt")
     await kit.apply_config(ConfigFile(revision=2), {}, trail())
     await kit.apply_config(replace(file, revision=3), {}, trail())
