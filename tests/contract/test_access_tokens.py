@@ -148,6 +148,9 @@ async def test_an_older_redeem_does_not_overwrite_a_newer_token(backend: Backend
     cached = key(grant_id, "read", epoch=2)
     assert await backend.store.finish(grant_id, 5, token(cached, 5)) is None
     assert await backend.store.finish(grant_id, 4, token(cached, 4)) is None
+    again = replace(token(cached, 5), sealed=Sealed(SEALED.key_id, b"the same attempt, sealed again"))
+    assert await backend.store.finish(grant_id, 5, again) is None
+    assert token(cached, 5).sealed == (await backend.store.find_access_tokens([cached]))[cached].sealed
     assert 5 == (await backend.store.find_access_tokens([cached]))[cached].attempt
 
 

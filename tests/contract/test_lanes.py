@@ -13,7 +13,6 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from broker.adapters.sql import lanes as lanes_module
 from broker.adapters.sql.errors import translate
 from broker.adapters.sql.lanes import Engine, Lane
 from broker.core import lease
@@ -225,16 +224,15 @@ async def test_closing_waits_for_what_runs(sql: SqlBackend) -> None:
     assert ([True], "closed") == (committed, refused.value.cause)
 
 
-async def test_a_caller_does_not_wait_for_ever(sql: SqlBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_caller_does_not_wait_for_ever(sql: SqlBackend) -> None:
     """A transaction that takes too long ends the caller's wait, cause `timeout`."""
-    monkeypatch.setattr(lanes_module, "STATEMENT_SECONDS", 0.05)
     go_on = asyncio.Event()
 
     async def work(_connection: AsyncConnection) -> None:
         await go_on.wait()
 
     with pytest.raises(StoreUnavailableError) as refused:
-        await sql.database._lanes.write(work)
+        await sql.database._lanes.write(work, seconds=0.05)
     go_on.set()
     assert "timeout" == refused.value.cause
 

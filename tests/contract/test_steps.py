@@ -16,7 +16,7 @@ from tests.contract.backends import EVENT, SEALED, TIMES, Backend, moved, nearly
 AT_ONCE = 6
 """Steps run at the same time, on grants of their own."""
 
-SENT_TOKEN = KeptToken("t0", 2, 3, -90_000, first_sent_at=-5_000)
+SENT_TOKEN = KeptToken("t0", 2, 3, -90_000, first_sent_at=-60_000)
 NEW, NEWER = KeptToken("t1", 2, 5, -80_000), KeptToken("t2", 2, 4, -70_000)
 TOKENS = (
     (replace(SENT_TOKEN, first_sent_at=None),),
@@ -42,7 +42,7 @@ IDLE = GrantState(
     tokens=TOKENS[0],
 )
 PREPARED = replace(IDLE, phase=Phase.PREPARED, lease_until=300_000)
-SENT = replace(PREPARED, phase=Phase.SENT, first_sent_at=-5_000, replay_until=400_000, sends=1, tokens=TOKENS[1])
+SENT = replace(PREPARED, phase=Phase.SENT, first_sent_at=-60_000, replay_until=400_000, sends=1, tokens=TOKENS[1])
 LANDED = replace(PREPARED, phase=Phase.LANDED)
 QUARANTINED = replace(IDLE, health=Health.QUARANTINED)
 
@@ -87,7 +87,7 @@ def neighbours(state: GrantState) -> Iterator[GrantState]:
     yield replace(state, lease_until=300_000)
     yield replace(state, not_before=300_000)
     yield replace(state, first_sent_at=None, replay_until=None)
-    yield replace(state, first_sent_at=-40_000)
+    yield replace(state, first_sent_at=-30_000)
     yield replace(state, replay_until=200_000)
     for sends in range(4):
         yield replace(state, sends=sends)

