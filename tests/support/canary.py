@@ -1,0 +1,118 @@
+"""Canaries: secrets of a recognisable form, and the search for them in everything a broker leaves behind."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+MARK: Final = "c4naryQvW8"
+"""In every client secret and refresh token; letters and digits alone, which JSON and URLs leave as they are."""
+
+REFRESH_TOKEN_PREFIX: Final = f'{MARK}-rt+/%"'
+
+ACCESS_TOKEN_MARK: Final = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"at+jwt"}').rstrip(b"=").decode()
+"""What every access token of the sandbox begins with."""
+
+API_KEY: Final = re.compile(rb"abk_[0-9a-f]{4,}_[A-Za-z0-9_-]{43}")
+
+# Reads in a process of its own: closing a database file that SQLite has open in this one would drop SQLite's locks.
+_READER: Final = """
+import json, os, re, sys
+needles = [bytes.fromhex(text) for text in json.loads(sys.argv[2])]
+pattern = re.compile(sys.argv[3].encode())
+for folder, _, names in os.walk(sys.argv[1]):
+    for name in names:
+        path = os.path.join(folder, name)
+        try:
+            data = open(path, "rb").read()
+        except OSError:  # gone meanwhile, or a socket
+            continue
+        hits = [needle.hex() for needle in needles if needle in data]
+        key = "" if pattern.search(data) is None else "key"
+        print(json.dumps([os.path.relpath(path, sys.argv[1]), hits, key]))
+"""
+
+
+def new_secret(kind: str) -> str:
+    """Return a client secret that escaping would change, and that the search finds all the same."""
+    return f'{MARK}-{kind}+/%"{secrets.token_hex(8)}'
+
+
+def forms_of(mark: str) -> frozenset[bytes]:
+    """Return a mark as it is (also in JSON and URLs), in hex, and in base64 wherever it begins in the text encoded."""
+    raw = mark.encode()
+    forms = {raw, raw.hex().encode(), raw.hex().upper().encode()}
+    for before, lost in ((0, 0), (1, 2), (2, 3)):
+        whole = (before + len(raw)) // 3 * 3 - before
+        encoded = base64.b64encode(b"\0" * before + raw[:whole])[lost:]
+        forms |= {encoded, encoded.replace(b"+", b"-").replace(b"/", b"_")}
+    return frozenset(forms)
+
+
+FORMS: Final = forms_of(MARK) | forms_of(ACCESS_TOKEN_MARK)
+
+
+@dataclass
+class Seen:
+    """Everything seen of a broker, by place."""
+
+    places: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def add(self, place: str, data: bytes | str) -> None:
+        """Remember what stood somewhere."""
+        self.places.append((place, data.encode() if isinstance(data, str) else data))
+
+    def leaks(self) -> list[str]:
+        """Return the places that hold a canary in any form."""
+        return [place for place, data in self.places if any(form in data for form in FORMS)]
+
+    def holds(self, text: str) -> bool:
+        """Tell whether a text that may be there was seen: a search that finds nothing at all proves nothing."""
+        return any(text.encode() in data for _, data in self.places)
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a search of files found.
+
+    Attributes:
+        searched: how many were read.
+        leaks: those with a canary.
+        keys: those with a whole API key.
+        expected: those with the text that may be there.
+    """
+
+    searched: int
+    leaks: list[str]
+    keys: list[str]
+    expected: list[str]
+
+
+def search_files(folder: Path, expected: str) -> Files:
+    """Search the raw bytes of every file below a folder, in another process; `expected` is a text that may be there."""
+    found = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-ISc", _READER, str(folder), _needles([*FORMS, expected.encode()]), API_KEY.pattern.decode()],
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    lines = [json.loads(line) for line in found.stdout.splitlines()]
+    wanted = expected.encode().hex()
+    return Files(
+        len(lines),
+        [path for path, hits, _ in lines if set(hits) - {wanted}],
+        [path for path, _, key in lines if key],
+        [path for path, hits, _ in lines if wanted in hits],
+    )
+
+
+def _needles(needles: Iterable[bytes]) -> str:
+    return json.dumps([needle.hex() for needle in needles])
