@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Any, Final, TypeVar
 
 from broker.core.errors import StoreUnavailableError
 from broker.core.models import Catalog, Grant
@@ -17,7 +18,8 @@ MAX_GRANTS: Final = 10_000
 """Grants kept in memory; the rest are read when asked for. As many names are known to be no grant's."""
 
 
-T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 
 class CatalogView:
@@ -36,7 +38,8 @@ class CatalogView:
         self._grant_store = grant_store
         self._grants: OrderedDict[str, Grant] = OrderedDict()
         self._absent: OrderedDict[str, None] = OrderedDict()
-        self._reading: dict[tuple[int, str], asyncio.Task[Grant | None]] = {}
+        self._matching: OrderedDict[tuple[tuple[str, ...], int], Sequence[str]] = OrderedDict()
+        self._reading: dict[tuple[int, Hashable], asyncio.Task[Any]] = {}
         self._loading = asyncio.Lock()
         self.catalog = Catalog()
         self.reachable = True
@@ -75,28 +78,45 @@ class CatalogView:
             return known
         if name in self._absent or "\0" in name:  # no text of PostgreSQL holds a NUL
             return None
-        # One read for all who ask; whoever asks after the version moved starts another.
-        asked = (self.version, name)
-        reading = self._reading.get(asked)
+        return await self._once(name, lambda: self._grant_store.find_grant(name), lambda found: self._keep(name, found))
+
+    async def matching(self, patterns: tuple[str, ...], limit: int) -> Sequence[str]:
+        """Return names of at most `limit` grants not revoked that match, as of the version at the call or later."""
+        asked = (patterns, limit)
+        known = self._matching.get(asked)
+        if known is not None:
+            return known
+        return await self._once(
+            asked,
+            lambda: self._grant_store.match_grants(patterns, limit),
+            lambda names: _put(self._matching, asked, names),
+        )
+
+    def _keep(self, name: str, found: Grant | None) -> None:
+        if found is None:
+            _put(self._absent, name, None)
+        else:
+            _put(self._grants, name, found)
+
+    async def _once(self, asked: Hashable, read: Callable[[], Awaitable[V]], keep: Callable[[V], None]) -> V:
+        """Read once for all who ask; whoever asks after the version moved starts another read."""
+        key = (self.version, asked)
+        reading: asyncio.Task[V] | None = self._reading.get(key)
         if reading is None:
-            reading = self._reading[asked] = asyncio.create_task(self._read(asked))
+            reading = self._reading[key] = asyncio.create_task(self._read(key, read, keep))
         try:
             return await asyncio.shield(reading)
         except StoreUnavailableError as error:
             raise error.again() from None
 
-    async def _read(self, asked: tuple[int, str]) -> Grant | None:
-        version, name = asked
+    async def _read(self, key: tuple[int, Hashable], read: Callable[[], Awaitable[V]], keep: Callable[[V], None]) -> V:
         try:
-            grant = await self._grant_store.find_grant(name)
+            found = await read()
         finally:
-            del self._reading[asked]
-        if version == self.version:  # else it may be older than what the reload forgot
-            if grant is None:
-                _put(self._absent, name, None)
-            else:
-                _put(self._grants, name, grant)
-        return grant
+            del self._reading[key]
+        if key[0] == self.version:  # else it may be older than what the reload forgot
+            keep(found)
+        return found
 
     async def poll(self) -> None:
         """Follow the store's version until cancelled; a store that is away is tried again."""
@@ -120,10 +140,11 @@ class CatalogView:
             for name in [name for name, grant in self._grants.items() if grant.id in moved]:
                 del self._grants[name]
         self._absent.clear()
+        self._matching.clear()
         self.catalog = catalog
 
 
-def _put(known: OrderedDict[str, T], name: str, value: T) -> None:
-    known[name] = value
+def _put(known: OrderedDict[K, V], key: K, value: V) -> None:
+    known[key] = value
     if len(known) > MAX_GRANTS:
         known.popitem(last=False)

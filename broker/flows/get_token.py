@@ -34,7 +34,7 @@ from broker.flows.receive import narrowing_proved
 from broker.flows.token_cache import CachedToken, TokenCache, least_life
 from broker.flows.trail import Trail
 from broker.flows.wish import Wish, wish_for
-from broker.ports import AuditSink, Buckets, Clock, GrantStore, Telemetry
+from broker.ports import AuditSink, Buckets, Clock, Telemetry
 
 ATTAINABLE: Final = 0.8
 """Share of a token's life that a caller may ask for at least."""
@@ -107,7 +107,6 @@ class GetToken:
         self,
         *,
         view: CatalogView,
-        grants: GrantStore,
         cache: TokenCache,
         obtain: Obtain,
         buckets: Buckets,
@@ -117,7 +116,6 @@ class GetToken:
         random: Random,
     ) -> None:
         self._view = view
-        self._grants = grants
         self._cache = cache
         self._obtain = obtain
         self._buckets = buckets
@@ -211,7 +209,7 @@ class GetToken:
 
     async def _only_grant(self, caller: CallerId, roles: frozenset[Role]) -> str:
         patterns = policy.grant_patterns(self._view.catalog.policies, caller, roles)
-        names = await self._grants.match_grants(patterns, MAX_NAMES) if patterns else ()
+        names = await self._view.matching(patterns, MAX_NAMES) if patterns else ()
         if len(names) != 1:
             raise GrantAmbiguousError(
                 "name a grant: policy leaves this caller several" if names else "name a grant",

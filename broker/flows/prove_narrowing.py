@@ -61,6 +61,11 @@ class ProveNarrowing:
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
 
+    async def aclose(self, grace: float) -> None:
+        """Wait up to `grace` seconds for what runs: a redeem whose token was sent must reach its end."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=grace)
+
     async def _whole(self, grant_name: str) -> Wish:
         grant = await self._grants.find_grant(grant_name)
         client = None if grant is None else self._view.catalog.clients.get(grant.client)

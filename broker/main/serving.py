@@ -122,7 +122,7 @@ async def _serve(settings: Settings, config: Path | None) -> bool:
             await life.stop.wait()
             life.draining = True
             log.info("stopping")
-        await tokens.obtain.aclose(GRACE)
+        await asyncio.gather(tokens.obtain.aclose(GRACE), tokens.prove_narrowing.aclose(GRACE))
         await relay()
         await base.audit.record(trail.event(Action.BROKER_STOP, base.clock.now()))
     log.info("stopped")

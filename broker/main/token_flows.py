@@ -73,7 +73,6 @@ def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
     )
     get_token = GetToken(
         view=base.view,
-        grants=base.store,
         cache=cache,
         obtain=obtain,
         buckets=base.buckets,

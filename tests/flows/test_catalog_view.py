@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from broker.core.errors import StoreUnavailableError
+from broker.core.errors import GrantAmbiguousError, StoreUnavailableError
 from broker.core.lease import Hold
 from broker.core.models import Kind
 from broker.flows import catalog_view
-from tests.flows.world import PROVIDER, Replica, World, grant, until
+from tests.flows.world import PROVIDER, Replica, World, grant, policy, until
 
 
 async def test_grant_is_read_once_until_it_changes(world: World, replica: Replica) -> None:
@@ -131,6 +131,18 @@ async def test_memory_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) 
     await view.grant("person")
     await view.grant("no-0")
     assert 2 == world.store.calls.count("find_grant")
+
+
+async def test_names_a_caller_may_leave_out_are_read_once_per_version(world: World, replica: Replica) -> None:
+    """Which grants match is read once for all who ask, and again after any change."""
+    await asyncio.gather(*(replica.get(caller="reports", grant="") for _ in range(10)))
+    await replica.get(caller="reports", grant="")
+    assert 1 == world.store.calls.count("match_grants")
+    await world.put(grant("late"), policy("late", "key:reports", "late", "read"))
+    await replica.view.catch_up(await world.store.read_version())
+    with pytest.raises(GrantAmbiguousError):
+        await replica.get(caller="reports", grant="")
+    assert 2 == world.store.calls.count("match_grants")
 
 
 async def test_poll_follows_the_store(world: World, replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:

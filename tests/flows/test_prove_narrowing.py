@@ -117,7 +117,8 @@ async def test_proof_runs_on_when_its_caller_hangs_up(world: World, replica: Rep
     await until(lambda: "keep_and_land" in world.store.calls)
     assert FIRST == await world.refresh_token("person")
     world.store.away.clear()
-    await until(lambda: not replica.prove_narrowing._running)
+    await replica.prove_narrowing.aclose(20)
+    await replica.prove_narrowing.aclose(20)
     assert "canary-rt-2" == await world.refresh_token("person")
 
 

@@ -471,7 +471,6 @@ class World:
         )
         get_token = GetToken(
             view=view,
-            grants=store,
             cache=cache,
             obtain=obtain,
             buckets=self.buckets,
