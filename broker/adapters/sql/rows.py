@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any, Final
 
 from sqlalchemy import Connection, RowMapping, Table
@@ -69,8 +69,3 @@ def grant_mac_input(row: RowMapping | dict[str, Any]) -> bytes:
         row["scopes"],
         "-" if subject is None else f"+{subject}",
     )
-
-
-def without_tokens(state: GrantState) -> GrantState:
-    """Return the part of a state that lies in the grant's own row."""
-    return replace(state, tokens=())
