@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from broker.adapters.config_file import SecretReference
+from broker.adapters.config_schema import SecretReference
 from broker.core.secret import Secret
 from broker.ports import SecretSource, SecretUnreadableError
 

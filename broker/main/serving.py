@@ -24,7 +24,7 @@ from broker.adapters.sql.errors import StoreRefusedError
 from broker.adapters.sql.migrate import migrate as migrate_database
 from broker.adapters.tls_files import TlsFiles
 from broker.core.audit import Action
-from broker.core.errors import AuditUnavailableError, StoreUnavailableError
+from broker.core.errors import AuditUnavailableError, RevisionStaleError, StoreUnavailableError
 from broker.core.listening import AdminOn
 from broker.flows.catalog_view import CatalogView
 from broker.flows.record_denial import RecordDenial
@@ -224,7 +224,12 @@ async def _relay_for_ever(relay: RelayOutbox) -> None:
 async def _apply_at_start(admin: AdminFlows, settings: Settings, config: Path, trail: Trail) -> None:
     """Apply a file; its secrets are read here, on the server, only below BROKER_SECRETS_DIR or from BROKER_SECRET_."""
     parsed = read_config(config)
-    applied = await admin.apply_config(parsed.config, sources_on_server(parsed.secrets, settings.secrets_dir), trail)
+    sources = sources_on_server(parsed.secrets, settings.secrets_dir)
+    try:
+        applied = await admin.apply_config(parsed.config, sources, trail)
+    except RevisionStaleError as error:  # the store is ahead of this replica's file, or an operator detached something
+        log.warning("configuration_not_applied", why=error.public, **error.metadata)
+        return
     for warning in applied.warnings:
         log.warning("configuration", warning=warning)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.adapters.config_file import SecretReference
+from broker.adapters.config_schema import SecretReference
 from broker.adapters.secret_sources import MAX_SECRET, resolve_for_operator, sources_on_server
 from broker.core.secret import Secret
 from broker.ports import SecretUnreadableError

@@ -8,7 +8,8 @@ from textwrap import dedent
 
 import pytest
 
-from broker.adapters.config_file import ConfigFileError, SecretReference, parse_config, read_config
+from broker.adapters.config_file import ConfigFileError, parse_config, read_config
+from broker.adapters.config_schema import SecretReference
 from broker.adapters.strict_yaml import MAX_BYTES
 from broker.core.config import WindowConfig
 

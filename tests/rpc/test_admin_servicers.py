@@ -31,7 +31,8 @@ from broker.flows.prove_narrowing import Proof, ProveNarrowing
 from broker.flows.read_config import ReadConfig
 from broker.ports import AttemptRecord
 from broker.rpc.call import Call
-from broker.rpc.convert_admin import config_file, event_message, object_message
+from broker.rpc.convert_admin import event_message
+from broker.rpc.convert_config import config_file, object_message
 from broker.rpc.servicers.audit import AuditServicer
 from broker.rpc.servicers.config import ConfigServicer
 from broker.rpc.servicers.grants import GrantsServicer

@@ -9,7 +9,7 @@ from broker.flows.explain_policy import ExplainPolicy
 from broker.flows.prove_narrowing import ProveNarrowing
 from broker.flows.read_config import ReadConfig
 from broker.rpc.call import Call
-from broker.rpc.convert_admin import config_file, first_secrets, kind_of, object_message, one_object
+from broker.rpc.convert_config import config_file, first_secrets, kind_of, object_message, one_object
 
 
 class ConfigServicer:
