@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Final, TypeVar
 
+from broker.core.config_rules import NAME
 from broker.core.errors import StoreUnavailableError
 from broker.core.models import Catalog, Grant
 from broker.ports import CatalogStore, GrantStore
@@ -76,7 +77,7 @@ class CatalogView:
         if known is not None:
             self._grants.move_to_end(name)
             return known
-        if name in self._absent or "\0" in name:  # no text of PostgreSQL holds a NUL
+        if name in self._absent or not NAME.fullmatch(name):  # what no grant can be called is not worth remembering
             return None
         return await self._once(name, lambda: self._grant_store.find_grant(name), lambda found: self._keep(name, found))
 

@@ -65,11 +65,13 @@ async def test_unknown_grant_looks_like_a_denied_one(world: World, replica: Repl
     assert [("find_grant",), ()] == [seen[0][1], seen[2][1]]
 
 
-async def test_name_no_store_can_hold_is_denied_without_a_look(world: World, replica: Replica) -> None:
-    """A NUL in a name is one more unknown grant, not an error of the database."""
+@pytest.mark.parametrize("name", ["de\0sk", "x" * 60_000, "Desk", "desk "])
+async def test_what_no_grant_can_be_called_is_denied_without_a_look(world: World, replica: Replica, name: str) -> None:
+    """Such a name is one more unknown grant; neither the store nor memory is troubled with it."""
     world.store.calls.clear()
-    assert Reason.POLICY_DENIED == (await refusal(replica, grant="de\0sk")).reason
+    assert Reason.POLICY_DENIED == (await refusal(replica, grant=name)).reason
     assert [] == world.store.calls
+    assert {} == replica.view._absent
 
 
 async def test_holder_of_a_role_gets_no_token(world: World) -> None:
