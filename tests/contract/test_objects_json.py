@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given, settings
@@ -11,15 +10,12 @@ from hypothesis import strategies as st
 
 from broker.adapters.sql.objects_json import (
     StoredObject,
-    decode_event,
     decode_names,
     decode_object,
-    encode_event,
     encode_names,
     encode_object,
     mac_input,
 )
-from broker.core.audit import Action, AuditEvent
 from broker.core.models import Client, Issuer, Kind, Limit, Origin, Policy, Provider, RoleBinding
 
 KINDS: dict[Kind, type[StoredObject]] = {
@@ -70,28 +66,7 @@ def test_names_survive_being_text(names: frozenset[str]) -> None:
 
 
 @settings(deadline=None)
-@given(
-    st.builds(
-        AuditEvent,
-        time=st.datetimes(timezones=st.sampled_from((UTC, timezone(timedelta(hours=-5))))),
-        action=st.sampled_from(Action),
-        actor=TEXT,
-        detail=TEXT,
-        count=st.integers(0, 2**40),
-    )
-)
-def test_events_survive_being_text(event: AuditEvent) -> None:
-    """An event comes back equal, its moment included."""
-    assert event == decode_event(encode_event(event))
-
-
 @given(st.lists(TEXT, max_size=4), st.lists(TEXT, max_size=4))
 def test_no_two_rows_give_a_mac_the_same_bytes(one: list[str], other: list[str]) -> None:
     """Parts cannot be shifted into one another."""
     assert (one == other) == (mac_input("t", *one) == mac_input("t", *other))
-
-
-def test_an_event_is_one_line_of_json() -> None:
-    """The text has its keys in order and no spaces, so that it can be compared and hashed."""
-    text = encode_event(AuditEvent(datetime(2026, 1, 1, tzinfo=UTC), Action.KEY_CREATE))
-    assert text.startswith('{"action":"key:create","actor":""')

@@ -13,7 +13,6 @@ from enum import Enum
 from fractions import Fraction
 from typing import Any
 
-from broker.core.audit import Action, AuditEvent
 from broker.core.identity import Role
 from broker.core.models import (
     AbsentScope,
@@ -49,17 +48,6 @@ def decode_object(kind: Kind, object_id: str, name: str, origin: Origin, body: s
     """Return the object a row holds; attributes the text lacks have their defaults."""
     head = {"id": object_id, "name": name, "origin": origin}
     return _DECODERS[kind](head | json.loads(body))
-
-
-def encode_event(event: AuditEvent) -> str:
-    """Return the event as canonical JSON, time in ISO 8601 with offset."""
-    return _dump({f.name: _plain(getattr(event, f.name)) for f in fields(event)})
-
-
-def decode_event(text: str) -> AuditEvent:
-    """Return the event that `encode_event` wrote."""
-    body = json.loads(text)
-    return AuditEvent(**body | {"time": datetime.fromisoformat(body["time"]), "action": Action(body["action"])})
 
 
 def mac_input(table: str, *parts: str) -> bytes:

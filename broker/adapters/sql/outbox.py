@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from sqlalchemy import exists, false, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from broker.adapters.sql.objects_json import decode_event, encode_event
 from broker.adapters.sql.part import Part
 from broker.adapters.sql.tables import control, outbox
-from broker.core.audit import AuditEvent
+from broker.core.audit import AuditEvent, from_json, to_json
 from broker.ports import PendingEvent
 
 
 async def put_event(connection: AsyncConnection, event_id: str, event: AuditEvent) -> None:
     """Store an event beside the version as it is now."""
-    values = select(literal(event_id), control.c.version, literal(encode_event(event.bounded())), false())
+    values = select(literal(event_id), control.c.version, literal(to_json(event.bounded())), false())
     await connection.execute(insert(outbox).from_select(["id", "version", "event", "delivered"], values))
 
 
@@ -29,11 +28,12 @@ class SqlOutbox(Part):
     """The Outbox port."""
 
     async def undelivered(self, limit: int) -> Sequence[PendingEvent]:
-        """Return at most `limit` events not marked delivered."""
+        """Return at most `limit` events not marked delivered, oldest change first."""
 
         async def work(connection: AsyncConnection) -> Sequence[PendingEvent]:
-            statement = select(outbox.c.id, outbox.c.event).where(~outbox.c.delivered).limit(limit)
-            return [PendingEvent(id_, decode_event(text)) for id_, text in await connection.execute(statement)]
+            pending = select(outbox.c.id, outbox.c.event).where(~outbox.c.delivered)
+            statement = pending.order_by(outbox.c.version).limit(limit)
+            return [PendingEvent(id_, from_json(text)) for id_, text in await connection.execute(statement)]
 
         return await self.lanes.read(work)
 
