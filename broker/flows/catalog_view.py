@@ -105,6 +105,7 @@ class CatalogView:
         reading: asyncio.Task[V] | None = self._reading.get(key)
         if reading is None:
             reading = self._reading[key] = asyncio.create_task(self._read(key, read, keep))
+            reading.add_done_callback(_hear)
         try:
             return await asyncio.shield(reading)
         except StoreUnavailableError as error:
@@ -143,6 +144,12 @@ class CatalogView:
         self._absent.clear()
         self._matching.clear()
         self.catalog = catalog
+
+
+def _hear(reading: asyncio.Task[Any]) -> None:
+    """Retrieve a failure that nobody waits for any more: it was told to nobody, and is of no interest."""
+    if not reading.cancelled():
+        reading.exception()
 
 
 def _put(known: OrderedDict[K, V], key: K, value: V) -> None:

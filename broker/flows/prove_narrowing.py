@@ -58,8 +58,13 @@ class ProveNarrowing:
         whole = await self._whole(grant_name)
         task = asyncio.create_task(self._prove(whole))
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Proof]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # retrieved: a caller that hung up leaves no warning behind
 
     async def aclose(self, grace: float) -> None:
         """Wait up to `grace` seconds for what runs: a redeem whose token was sent must reach its end."""

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+
 import pytest
 
 from broker.flows import lookout
@@ -14,9 +18,13 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def world() -> World:
-    """A store with two grants and a provider."""
-    return await new_world()
+async def world() -> AsyncIterator[World]:
+    """A store with two grants and a provider; at the end no task's exception may have gone unheard."""
+    unheard: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+    yield await new_world()
+    gc.collect(1)
+    assert [] == unheard
 
 
 @pytest.fixture

@@ -115,6 +115,14 @@ async def test_reader_that_hangs_up_takes_nothing_from_others(world: World, repl
     world.store.away.add("find_grant")
     gate.set()
     await until(lambda: not replica.view._reading)
+    world.store.away.clear()
+    gate.clear()
+    ended = asyncio.create_task(replica.view.grant("late"))
+    await until(lambda: world.store.calls.count("find_grant") == 3)
+    (reading,) = replica.view._reading.values()
+    reading.cancel()
+    await asyncio.wait([ended])
+    assert {} == replica.view._reading
 
 
 async def test_memory_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -399,6 +399,7 @@ async def test_own_limit_towards_the_provider(world: World) -> None:
     """Permits that do not come in time are told as such, remembered for a second, and nothing is sent."""
     window = Window(Fraction(1, 3600), 1)
     await world.put(Limit("l1", "calls", Origin.RPC, LimitTarget.PROVIDER, ("provider",), (window,)))
+    await world.put(replace(PROVIDER, narrowing=NarrowingProfile.ADDITIONAL))
     replica = await world.replica()
     await replica.get("read")
     for _ in range(2):
@@ -407,6 +408,8 @@ async def test_own_limit_towards_the_provider(world: World) -> None:
         assert {"limit": "calls"} == caught.value.metadata
     assert 1 == world.store.calls.count("Take")
     assert ("idle", None) == (world.state("person").phase, world.state("person").first_sent_at)
+    with pytest.raises(RateLimitedError):
+        await replica.get("read", grant="person")
     world.clock.advance(1)
     with pytest.raises(RateLimitedError):
         await replica.get("read", "trade", grant="person")

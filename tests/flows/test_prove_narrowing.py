@@ -122,6 +122,26 @@ async def test_proof_runs_on_when_its_caller_hangs_up(world: World, replica: Rep
     assert "canary-rt-2" == await world.refresh_token("person")
 
 
+async def test_failure_nobody_waits_for_leaves_no_warning(world: World, replica: Replica) -> None:
+    """A proof whose caller hung up may fail, or be ended with the process, unheard."""
+    world.endpoint.hold = asyncio.Event()
+    world.endpoint.answers = [error("invalid_grant")]
+    asked = asyncio.create_task(replica.prove_narrowing("person"))
+    await until(lambda: len(world.endpoint.requests) == 1)
+    asked.cancel()
+    await asyncio.wait([asked])
+    world.endpoint.hold.set()
+    await replica.prove_narrowing.aclose(20)
+    await world.consent("person", "canary-rt-new")
+    world.endpoint.hold.clear()
+    asked = asyncio.create_task(replica.prove_narrowing("person"))
+    await until(lambda: len(world.endpoint.requests) == 2)
+    (task,) = replica.prove_narrowing._running
+    task.cancel()
+    await asyncio.wait([task, asked])
+    assert asked.cancelled()
+
+
 # --- redeeming at once -----------------------------------------------------------------------------------------------
 
 

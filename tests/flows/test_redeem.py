@@ -491,6 +491,20 @@ async def test_wish_nobody_waits_for_any_more_is_dropped(world: World) -> None:
     assert 1 == len(world.endpoint.requests)
 
 
+async def test_redeem_whose_callers_hung_up_may_be_joined(world: World, replica: Replica) -> None:
+    """What was begun goes on without a waiter, and serves who comes later."""
+    world.endpoint.hold = asyncio.Event()
+    first = asyncio.create_task(whole(replica))
+    await until(lambda: len(world.endpoint.requests) == 1)
+    first.cancel()
+    await asyncio.wait([first])
+    second = asyncio.create_task(whole(replica))
+    await until(lambda: replica.obtain._waiting == 1)
+    world.endpoint.hold.set()
+    assert "provider" == await second
+    assert 1 == len(world.endpoint.requests)
+
+
 async def test_aclose_waits_for_what_runs(world: World, replica: Replica) -> None:
     """At the end a redeem whose token was sent is waited for, at most as long as told; with none there is no wait."""
     await replica.obtain.aclose(20)
