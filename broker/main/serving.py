@@ -25,7 +25,7 @@ from broker.adapters.sql.migrate import migrate as migrate_database
 from broker.adapters.tls_files import TlsFiles
 from broker.core.audit import Action
 from broker.core.errors import AuditUnavailableError, RevisionStaleError, StoreUnavailableError
-from broker.core.listening import AdminOn
+from broker.core.listening import AdminOn, is_loopback
 from broker.flows.catalog_view import CatalogView
 from broker.flows.record_denial import RecordDenial
 from broker.flows.relay_outbox import RelayOutbox
@@ -111,7 +111,7 @@ async def _serve(settings: Settings, config: Path | None) -> bool:
         if config is not None:
             await _apply_at_start(admin, settings, config, trail)
         await base.view.catch_up(base.store.version())
-        await base.audit.record(trail.event(Action.BROKER_START, base.clock.now()))
+        await base.audit.record(trail.event(Action.BROKER_START, base.clock.now(), detail=_told_twice(settings)))
         relay = RelayOutbox(base.store, base.audit)
         await relay(recovered=True)
         async with AsyncExitStack() as stack:
@@ -127,6 +127,12 @@ async def _serve(settings: Settings, config: Path | None) -> bool:
         await base.audit.record(trail.event(Action.BROKER_STOP, base.clock.now()))
     log.info("stopped")
     return life.failed
+
+
+def _told_twice(settings: Settings) -> str:
+    """Repeat in the audit log that tokens may be read on the way, where operators said so."""
+    exposed = settings.tls_cert is None and not is_loopback(settings.listen)
+    return f"plaintext on {settings.listen}" if exposed else ""
 
 
 async def _listen(  # noqa: PLR0913 - everything that is served
