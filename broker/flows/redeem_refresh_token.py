@@ -50,6 +50,10 @@ BACK_OFF: Final = 1_000
 """Milliseconds before the next redeem after one that came to nothing; a Retry-After longer than that counts, to"""
 MAX_BACK_OFF: Final = 300_000
 
+FIRST_PAUSE: Final = 0.05
+"""Seconds before an outcome that could not be stored is tried again; doubled each time, to"""
+LONGEST_PAUSE: Final = 1.0
+
 T = TypeVar("T")
 
 
@@ -254,14 +258,14 @@ class RedeemRefreshToken:
 
         The process's end is the only other end; whoever waits is told at the first failure.
         """
-        pause = 0.05
+        pause = FIRST_PAUSE
         while True:
             try:
                 return await write()
             except StoreUnavailableError as error:
                 tenure.trouble(error)
                 await asyncio.sleep(pause)
-                pause = min(1.0, pause * 2)
+                pause = min(LONGEST_PAUSE, pause * 2)
 
     def _trail(self, tenure: _Tenure) -> Trail:
         wish = tenure.wish
