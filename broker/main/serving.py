@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 import uvloop
 
-from broker.adapters.config_file import read_config
+from broker.adapters.config_file import ConfigFileError, read_config
 from broker.adapters.jwks import Jwks
 from broker.adapters.logs import configure_logs
 from broker.adapters.metrics import CONTENT_TYPE
@@ -24,7 +24,7 @@ from broker.adapters.sql.errors import StoreRefusedError
 from broker.adapters.sql.migrate import migrate as migrate_database
 from broker.adapters.tls_files import TlsFiles
 from broker.core.audit import Action
-from broker.core.errors import AuditUnavailableError, RevisionStaleError, StoreUnavailableError
+from broker.core.errors import AuditUnavailableError, InvalidRequestError, RevisionStaleError, StoreUnavailableError
 from broker.core.listening import AdminOn, is_loopback
 from broker.flows.catalog_view import CatalogView
 from broker.flows.record_denial import RecordDenial
@@ -236,6 +236,10 @@ async def _apply_at_start(admin: AdminFlows, settings: Settings, config: Path, t
     except RevisionStaleError as error:  # the store is ahead of this replica's file, or an operator detached something
         log.warning("configuration_not_applied", why=error.public, **error.metadata)
         return
+    except InvalidRequestError as error:
+        if not error.fields:
+            raise
+        raise ConfigFileError(parsed.problems(error.fields)) from None  # where in the file, not only what
     for warning in applied.warnings:
         log.warning("configuration", warning=warning)
 
