@@ -13,8 +13,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-START_SECONDS = 20.0
-STOP_SECONDS = 20.0
+START_SECONDS = 45.0
+STOP_SECONDS = 30.0
+
+
+class NotServingError(RuntimeError):
+    """A broker that was started does not serve.
+
+    Attributes:
+        exit_code: None if it had to be ended.
+        said: what it printed.
+    """
+
+    def __init__(self, exit_code: int | None, said: str) -> None:
+        super().__init__(f"the broker does not serve, exit code {exit_code}:\n{said}")
+        self.exit_code = exit_code
+        self.said = said
 
 
 @dataclass(slots=True)
@@ -24,10 +38,12 @@ class BrokerProcess:
     Attributes:
         addresses: listener name (`listen`, `mtls_listen`, `http_listen`) → host:port it got.
         output: everything it printed so far, logs included.
+        environment: the settings it was given beyond those of every test.
     """
 
     process: asyncio.subprocess.Process
     data_dir: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
     output: bytearray = field(default_factory=bytearray)
 
@@ -64,7 +80,7 @@ async def start_broker(
     """Start a broker on free ports and return once it says that it serves.
 
     Raises:
-        RuntimeError: it ended, or did not serve in time; the message holds what it printed.
+        NotServingError: it ended, or did not serve in time.
     """
     command = [sys.executable, "-m", "broker.cli", "serve", *arguments]
     if config is not None:
@@ -83,17 +99,19 @@ async def start_broker(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    started = BrokerProcess(process, data_dir)
+    started = BrokerProcess(process, data_dir, dict(env or {}))
     serving = asyncio.Event()
     reader = asyncio.create_task(_read(started, serving))
     waits = [asyncio.create_task(serving.wait()), asyncio.create_task(process.wait())]
     try:
         done, _ = await asyncio.wait(waits, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if waits[0] not in done:
-            if process.returncode is None:
+            late = process.returncode is None
+            if late:
                 process.kill()
             await reader
-            raise RuntimeError(f"the broker does not serve:\n{bytes(started.output).decode(errors='replace')}")
+            said = bytes(started.output).decode(errors="replace")
+            raise NotServingError(None if late else await process.wait(), said)
     finally:
         for wait in waits:
             wait.cancel()

@@ -161,10 +161,17 @@ class World:
 
     async def metrics(self) -> str:
         """Return the page of metrics."""
-        async with httpx2.AsyncClient(trust_env=False, verify=NO_AUTHORITIES) as http:
-            page = (await http.get(f"{self.process.http}/metrics")).text
+        page = (await self._page("metrics")).text
         self.seen.add("metrics", page)
         return page
+
+    async def probe(self, name: str) -> int:
+        """Return the status a probe answers with."""
+        return (await self._page(name)).status_code
+
+    async def _page(self, name: str) -> httpx2.Response:
+        async with httpx2.AsyncClient(trust_env=False, verify=NO_AUTHORITIES) as http:
+            return await http.get(f"{self.process.http}/{name}")
 
     # --- setting up --------------------------------------------------------------------------------------------------
 
@@ -193,6 +200,11 @@ class World:
         metadata = (("authorization", f"Bearer {self.admin_key}"),)
         created = await stub.CreateApiKey(keys_pb2.CreateApiKeyRequest(name=name), metadata=metadata)
         return name, created.api_key
+
+    async def disable_key(self, name: str) -> None:
+        """End a caller's key."""
+        stub = keys_pb2_grpc.KeysServiceStub(self.channel)
+        await self.call(stub.DisableApiKey, keys_pb2.DisableApiKeyRequest(name=name))
 
     async def allow(self, caller: str, grants: Sequence[str], scopes: Sequence[str] = ("read",)) -> str:
         """Allow a caller scopes of grants, by a further policy; return its name."""

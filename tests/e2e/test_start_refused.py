@@ -1,0 +1,98 @@
+"""Starts that are refused: one clear message, a non-zero exit code, no traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.broker import NotServingError, start_broker
+from tests.support.canary import new_secret
+from tests.support.postgres import PostgresServer
+from tests.support.world import make_keys, postgres_environment
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+SENSELESS = """\
+revision: 1
+providers:
+  - {name: aries, preset: aries, base_url: "http://127.0.0.1:1", insecure_loopback: true}
+clients:
+  - {name: desk, provider: nowhere, client_id: desk-app}
+grants:
+  - {name: one, client: desk, type: implicit, scopes: [read]}
+"""
+UNREADABLE = SENSELESS.replace("insecure_loopback: true", "insecure_loopback: true, colour: blue").replace(
+    "client_id: desk-app", "client_id: desk-app, revision: 2"
+)
+
+
+async def _refused(data: Path, config: Path | None = None, *, env: dict[str, str] | None = None) -> str:
+    """Return what a refused start said."""
+    with pytest.raises(NotServingError) as refused:
+        await start_broker(data, config=config, env=env)
+    assert refused.value.exit_code in {1, 2}, refused.value.said
+    assert "Traceback" not in refused.value.said
+    return refused.value.said
+
+
+async def test_bad_settings(tmp_path: Path) -> None:
+    """Every problem at once, each at its variable, and no value of a secret."""
+    secret = new_secret("password").replace('"', "").replace("/", "")
+    said = await _refused(
+        tmp_path / "data",
+        env={
+            "BROKER_LISTEN": "nonsense",
+            "BROKER_LOG_LEVEL": "loud",
+            "BROKER_LISTN": "127.0.0.1:1",
+            "BROKER_DATABASE_URL": f"mysql://broker:{secret}@db/broker",
+        },
+    )
+    for expected in ("BROKER_LISTEN: write host:port", "BROKER_LOG_LEVEL: ", "BROKER_LISTN: no such setting; did you"):
+        assert expected in said
+    assert "BROKER_DATABASE_URL: write postgresql://" in said
+    assert secret not in said
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (UNREADABLE, ["line 3: providers[0].colour: ", "line 5: clients[0].revision: "]),
+        (SENSELESS, ["line 5: clients[0].provider: ", "line 7: grants[0].type: "]),
+    ],
+    ids=["unreadable", "senseless"],
+)
+async def test_a_bad_configuration(config: str, expected: list[str], tmp_path: Path) -> None:
+    """Every error at once, each with its line and field."""
+    file = tmp_path / "broker.yaml"
+    file.write_text(config)
+    said = await _refused(tmp_path / "data", file)
+    assert expected == [text for text in expected if text in said], said
+
+
+async def test_data_without_its_key(tmp_path: Path) -> None:
+    """A database that holds a keyset is not opened without the key-encryption key, and none is made in its stead."""
+    data = tmp_path / "data"
+    first = await start_broker(data)
+    assert 0 == await first.stop()
+    (data / "kek.json").rename(tmp_path / "kek.json")
+    said = await _refused(data)
+    assert "kek.json" in said
+    assert not (data / "kek.json").exists()
+
+
+async def test_no_first_admin(postgres: PostgresServer, tmp_path: Path) -> None:
+    """On PostgreSQL the first admin's key does not appear by itself: it has to be named."""
+    env = await postgres_environment(postgres, tmp_path / "data")
+    del env["BROKER_BOOTSTRAP_ADMIN_KEY_FILE"]
+    said = await _refused(tmp_path / "data", env=env)
+    assert "BROKER_BOOTSTRAP_ADMIN_KEY_FILE" in said
+
+
+async def test_plaintext_beyond_loopback(tmp_path: Path) -> None:
+    """A listener that others can reach needs TLS, and a local key has to be meant."""
+    keys = make_keys(tmp_path / "data")
+    said = await _refused(tmp_path / "data", env={**keys, "BROKER_LISTEN": "0.0.0.0:0"})
+    assert "BROKER_LISTEN" in said
+    assert "BROKER_ALLOW_LOCAL_KEK=true" in said

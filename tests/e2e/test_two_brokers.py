@@ -1,0 +1,128 @@
+"""More than one broker: on one PostgreSQL they are one, on one SQLite folder there is only one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from aries.broker.admin.v1 import config_pb2
+from tests.support.broker import NotServingError, start_broker
+from tests.support.canary import Seen
+from tests.support.postgres import PostgresServer
+from tests.support.sandbox import SandboxDriver
+from tests.support.world import Desk, World, connected, postgres_environment
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="module")
+async def other_world(postgres_world: World, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    """A second broker on the shared PostgreSQL, with a data folder of its own."""
+    process = await start_broker(tmp_path_factory.mktemp("other") / "data", env=postgres_world.process.environment)
+    admin_key = postgres_world.admin_key
+    async with connected(process, postgres_world.sandbox, seen=Seen(), admin_key=admin_key) as other:
+        yield other
+    assert 0 == await process.stop()
+    other.seen.add("log", bytes(process.output))
+    assert [] == other.seen.leaks()
+
+
+async def _at(other: World, desk: Desk) -> Desk:
+    """Return a service's desk at another broker, once that has heard of the policy: permissions come by a poll."""
+    there = Desk(other, desk.caller, desk.key, desk.grant)
+    async with asyncio.timeout(10):
+        while await other.outcome(there.get("trade")) is not None:  # noqa: ASYNC110 - waits for another process
+            await asyncio.sleep(0.05)
+    return there
+
+
+@pytest.mark.parametrize("kind", ["client_credentials", "refresh_token"])
+async def test_they_answer_the_same(
+    postgres_world: World, other_world: World, fresh_upstream: SandboxDriver, kind: str
+) -> None:
+    """A token that one broker got is the other's too: one call to the provider for both."""
+    here = await postgres_world.desk(kind)
+    there = await _at(other_world, here)
+    before = (await fresh_upstream.counters())["token_calls"]
+    first, second = await here.get("read"), await there.get("read")
+    assert (first.access_token, first.fingerprint) == (second.access_token, second.fingerprint)
+    assert (list(first.provider_scopes), first.narrowing) == (list(second.provider_scopes), second.narrowing)
+    assert before + 1 == (await fresh_upstream.counters())["token_calls"]
+    assert str(await here.refused("withdraw")) == str(await there.refused("withdraw"))
+
+
+@pytest.mark.parametrize("kind", ["client_credentials", "refresh_token"])
+async def test_a_herd_at_both_makes_one_call(
+    postgres_world: World, other_world: World, fresh_upstream: SandboxDriver, kind: str
+) -> None:
+    """Whoever takes the lease calls the provider; everybody else, at either broker, gets what it brought."""
+    here = await postgres_world.desk(kind)
+    there = await _at(other_world, here)
+    before = (await fresh_upstream.counters())["token_calls"]
+    replies = await asyncio.gather(*(desk.get("read") for desk in (here, there) for _ in range(20)))
+    assert before + 1 == (await fresh_upstream.counters())["token_calls"]
+    assert 1 == len({reply.access_token for reply in replies})
+
+
+async def test_a_policy_removed_at_one_holds_at_the_other(
+    postgres_world: World, other_world: World, fresh_upstream: SandboxDriver
+) -> None:
+    """From the reply on: the very next call at the other broker is denied, cached token or not."""
+    for _ in range(5):
+        here = await postgres_world.desk()
+        there = await _at(other_world, here)
+        policy = config_pb2.RemoveObjectRequest(kind="policy", name=f"policy-of-{here.caller}")
+        await postgres_world.call(postgres_world.config.RemoveObject, policy)
+        assert "POLICY_DENIED" == (await there.refused("trade")).reason
+
+
+async def test_a_key_disabled_at_one_is_dead_at_the_other(
+    postgres_world: World, other_world: World, fresh_upstream: SandboxDriver
+) -> None:
+    """The very next call at the other broker is no longer proved."""
+    here = await postgres_world.desk()
+    there = await _at(other_world, here)
+    await postgres_world.disable_key(here.caller)
+    assert "CALLER_UNAUTHENTICATED" == (await there.refused("trade")).reason
+
+
+async def test_a_grant_frozen_by_hand_holds_at_both(
+    postgres_world: World, other_world: World, fresh_upstream: SandboxDriver, postgres: PostgresServer
+) -> None:
+    """A hold committed with its version, as every admin transaction does, counts for the next call everywhere."""
+    here = await postgres_world.desk()
+    there = await _at(other_world, here)
+    await here.get("trade")
+    database = postgres_world.process.environment["BROKER_DATABASE_URL"].split("/")[3].split("?")[0]
+    postgres.execute(
+        f"WITH held AS (UPDATE grants SET hold = 'frozen' WHERE name = '{here.grant}' RETURNING id), "  # noqa: S608 - words of ours
+        "moved AS (UPDATE control SET version = version + 1 RETURNING version) "
+        "INSERT INTO changes (version, kind, id) SELECT version, 'grant', held.id FROM moved, held",
+        database,
+    )
+    assert "GRANT_HELD" == (await here.refused("trade")).reason
+    assert "GRANT_HELD" == (await there.refused("trade")).reason
+
+
+async def test_a_second_broker_on_a_data_folder(sqlite_world: World) -> None:
+    """It is refused, told what to do, and leaves the first one alone."""
+    with pytest.raises(NotServingError) as refused:
+        await start_broker(sqlite_world.process.data_dir)
+    said = refused.value.said
+    assert "another broker process is using the data folder" in said
+    assert "BROKER_DATABASE_URL" in said
+    assert (1, False) == (refused.value.exit_code, "Traceback" in said)
+    assert await sqlite_world.events(limit=1)
+
+
+async def test_a_postgresql_that_is_out_of_date(postgres: PostgresServer, tmp_path: Path) -> None:
+    """An empty database is refused, naming the command that helps."""
+    env = await postgres_environment(postgres, tmp_path / "data", migrated=False)
+    with pytest.raises(NotServingError) as refused:
+        await start_broker(tmp_path / "data", env=env)
+    assert "run `aries-broker migrate` first" in refused.value.said
+    assert (1, False) == (refused.value.exit_code, "Traceback" in refused.value.said)
