@@ -324,9 +324,16 @@ def make_keys(folder: Path) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def connected(process: BrokerProcess, sandbox: SandboxDriver, **facts: Any) -> AsyncIterator[World]:  # noqa: ANN401 - passed on
-    """Connect to a running broker as its admin, for the length of the block."""
-    async with grpc.aio.insecure_channel(process.address) as channel:
+async def connected(
+    process: BrokerProcess,
+    sandbox: SandboxDriver,
+    credentials: grpc.ChannelCredentials | None = None,
+    **facts: Any,  # noqa: ANN401 - passed on
+) -> AsyncIterator[World]:
+    """Connect to a running broker as its admin, for the length of the block; by TLS where there are credentials."""
+    address = process.address
+    channel = grpc.aio.secure_channel(address, credentials) if credentials else grpc.aio.insecure_channel(address)
+    async with channel:
         yield World(process, sandbox, channel, facts.pop("admin_key", "") or process.admin_key, **facts)
 
 
