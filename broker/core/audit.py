@@ -74,14 +74,10 @@ class AuditEvent:
 
     def bounded(self) -> AuditEvent:
         """Return the event with every string cut at MAX_TEXT bytes, on a character's boundary."""
-        long: dict[str, Any] = {
-            item.name: _cut(value)
-            for item in fields(self)
-            if isinstance(value := getattr(self, item.name), str)
-            and not isinstance(value, Action)
-            and len(value.encode()) > MAX_TEXT
-        }
-        return replace(self, **long) if long else self
+        if max(map(len, _TEXTS(self))) * _LONGEST_CHARACTER <= MAX_TEXT:
+            return self
+        cut: dict[str, Any] = {name: _cut(getattr(self, name)) for name in _TEXT_NAMES}
+        return replace(self, **cut)
 
 
 def _cut(text: str) -> str:
@@ -114,6 +110,9 @@ def from_json(text: str) -> AuditEvent:
         raise ValueError(msg) from error
 
 
+_LONGEST_CHARACTER: Final = 4  # bytes of UTF-8
+_TEXT_NAMES: Final = tuple(item.name for item in fields(AuditEvent) if item.type == "str")
+_TEXTS: Final = attrgetter(*_TEXT_NAMES)
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 _AFTER_TIME: Final = tuple(item.name for item in fields(AuditEvent) if item.name != "time")
 _VALUES: Final = attrgetter(*_AFTER_TIME)

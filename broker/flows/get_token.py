@@ -42,6 +42,9 @@ ATTAINABLE: Final = 0.8
 MAX_ROUNDS: Final = 4
 """How often a wish is decided anew because things moved while it waited."""
 
+MAX_DECISIONS: Final = 10_000
+"""Decisions kept of one version; callers vary their requests as they like."""
+
 MAX_NAMES: Final = 10
 """Grant names told to a caller that has to choose."""
 
@@ -81,12 +84,22 @@ class IssuedToken:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What policy allowed as of a version: the request's own words, sorted; the policy that covers them; the wish."""
+    """What policy allowed as of a version.
+
+    Attributes:
+        requested: the request's own words, sorted.
+        policy: the one that covers them.
+        wish: what they mean.
+        accepted: wire scopes beyond those asked that the policy accepts.
+        known: the provider's configured wire scopes.
+    """
 
     version: int
     requested: tuple[str, ...]
     policy: Policy
     wish: Wish
+    accepted: frozenset[str]
+    known: frozenset[str]
 
     def means_the_same(self, other: Decided) -> bool:
         """Tell whether a token handed out on this decision may be handed out, with the same reply, on the other."""
@@ -123,6 +136,8 @@ class GetToken:
         self._clock = clock
         self._telemetry = telemetry
         self._random = random
+        self._decided: dict[tuple[CallerId, str, tuple[str, ...], str], Decided] = {}
+        self._decided_at = -1
 
     async def __call__(self, request: TokenRequest, trail: Trail) -> IssuedToken:
         """Return a token that carries no more than was asked and policy accepts.
@@ -189,7 +204,24 @@ class GetToken:
     # --- deciding ----------------------------------------------------------------------------------------------------
 
     async def _decide(self, request: TokenRequest, requested: tuple[str, ...], trail: Trail) -> Decided:
-        """Return what this caller may have now, or raise; called anew after every wait."""
+        """Return what this caller may have now, or raise; called anew after every wait.
+
+        A decision stands as long as the version it was made at; what was refused is looked at again.
+        """
+        if self._decided_at != self._view.version or len(self._decided) >= MAX_DECISIONS:
+            self._decided, self._decided_at = {}, self._view.version
+        wanted = (request.caller, request.grant, requested, request.resource)
+        decided = self._decided.get(wanted)
+        if decided is None:
+            decided = await self._decide_anew(request, requested, trail)
+            if decided.version == self._decided_at:
+                self._decided[wanted] = decided
+        wish = decided.wish
+        trail.grant, trail.client, trail.provider = wish.grant.name, wish.client.name, wish.provider.name
+        trail.policy = decided.policy.name
+        return decided
+
+    async def _decide_anew(self, request: TokenRequest, requested: tuple[str, ...], trail: Trail) -> Decided:
         catalog = self._view.catalog
         roles = policy.roles_of(catalog.roles, request.caller)
         name = request.grant or await self._only_grant(request.caller, roles)
@@ -205,7 +237,8 @@ class GetToken:
         if provider.frozen or grant.state.hold is not lease.Hold.NONE:
             raise GrantHeldError("the grant is held by operators")
         wish = wish_for(grant, client, provider, asked, request.resource)
-        return Decided(catalog.version, requested, decision.policy, wish)
+        accepted = scopes.accepted_excess(decision.policy.accept_excess, provider)
+        return Decided(catalog.version, requested, decision.policy, wish, accepted, scopes.known_wire(provider))
 
     async def _only_grant(self, caller: CallerId, roles: frozenset[Role]) -> str:
         patterns = policy.grant_patterns(self._view.catalog.policies, caller, roles)
@@ -267,8 +300,7 @@ class GetToken:
             wish.provider.absent_scope,
             proved=narrowing_proved(wish),
         )
-        accepted = scopes.accepted_excess(decided.policy.accept_excess, wish.provider)
-        scopes.accept(verdict, accepted, scopes.known_wire(wish.provider))
+        scopes.accept(verdict, decided.accepted, decided.known)
         lifetime = token.remaining(self._clock.boottime())
         return IssuedToken(
             access_token=token.access_token,

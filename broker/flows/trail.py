@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from broker.core.audit import Action, AuditEvent
 
@@ -34,20 +35,18 @@ class Trail:
 
     def event(self, action: Action, now: float, **facts: str) -> AuditEvent:
         """Return the call's event at `now` (UTC seconds), with further facts of AuditEvent by name; bounded."""
-        known = AuditEvent(
-            time=datetime.fromtimestamp(now, UTC),
-            action=action,
-            actor=self.actor,
-            peer=self.peer,
-            request_id=self.request_id,
-            caller_request_id=self.caller_request_id,
-            method=self.method,
-            grant=self.grant,
-            client=self.client,
-            provider=self.provider,
-            policy=self.policy,
-            scopes=self.scopes,
-            object_kind=self.object_kind,
-            object_name=self.object_name,
-        )
-        return replace(known, **facts).bounded()  # type: ignore[arg-type]  # facts are the event's text fields
+        known: dict[str, Any] = {
+            "actor": self.actor,
+            "peer": self.peer,
+            "request_id": self.request_id,
+            "caller_request_id": self.caller_request_id,
+            "method": self.method,
+            "grant": self.grant,
+            "client": self.client,
+            "provider": self.provider,
+            "policy": self.policy,
+            "scopes": self.scopes,
+            "object_kind": self.object_kind,
+            "object_name": self.object_name,
+        }
+        return AuditEvent(datetime.fromtimestamp(now, UTC), action, **{**known, **facts}).bounded()

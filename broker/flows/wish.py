@@ -18,6 +18,7 @@ class Wish:
         asked: the wire scopes wanted; grant_scopes: the wire scopes of the grant's own set.
         scope_to_send: the `scope` parameter's scopes, or None where the provider is not to be sent one.
         key: what tokens that fulfil the wish are cached under.
+        token_origin: scheme, host and port of the token endpoint.
     """
 
     grant: Grant
@@ -27,11 +28,7 @@ class Wish:
     grant_scopes: frozenset[str]
     scope_to_send: frozenset[str] | None
     key: AccessTokenKey
-
-    @property
-    def token_origin(self) -> str:
-        """Return scheme, host and port of the token endpoint."""
-        return origin_of(self.provider.token_url)
+    token_origin: str
 
 
 def wish_for(grant: Grant, client: Client, provider: Provider, asked: AbstractSet[str], resource: str = "") -> Wish:
@@ -52,4 +49,5 @@ def wish_for(grant: Grant, client: Client, provider: Provider, asked: AbstractSe
         key=AccessTokenKey(
             grant.id, grant.state.epoch, f"{client.id}:{client.client_id}", tuple(sorted(wanted)), resource
         ),
+        token_origin=origin_of(provider.token_url),
     )
