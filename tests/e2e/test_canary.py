@@ -146,7 +146,9 @@ FORMS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
-    "secret", [new_secret("planted"), REFRESH_TOKEN_PREFIX + "abc", ACCESS_TOKEN_MARK + ".e30.sig"]
+    "secret",
+    [f'{MARK}-planted+/%"0123', REFRESH_TOKEN_PREFIX + "abc", ACCESS_TOKEN_MARK + ".e30.sig"],
+    ids=["client secret", "refresh token", "access token"],
 )
 async def test_the_search_finds_what_is_there(form: str, secret: str, tmp_path: Path) -> None:
     """A canary planted anywhere, in any form, is found in what was seen and in the bytes of a file."""
