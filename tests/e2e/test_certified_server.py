@@ -66,13 +66,15 @@ class Requests:
 
 
 @contextmanager
-def short_lived(server: OidcProvider, seconds: int) -> Iterator[None]:
-    """Let access tokens given in the block live so long."""
+def short_lived(server: OidcProvider, seconds: int, reply_delay: int = 0) -> Iterator[None]:
+    """Let access tokens given in the block live so long, and every answer come some milliseconds late."""
     server.set_access_ttl(seconds)
+    server.set_reply_delay(reply_delay)
     try:
         yield
     finally:
         server.set_access_ttl(300)
+        server.set_reply_delay(0)
 
 
 # --- client_credentials ----------------------------------------------------------------------------------------------
@@ -317,11 +319,14 @@ async def test_a_herd_makes_one_refresh(server: OidcProvider, broker: CertifiedB
 async def test_two_brokers_never_burn_a_family(
     server: OidcProvider, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Two brokers on one PostgreSQL share a rotating grant under load, over several lives of its tokens."""
+    """Two brokers on one PostgreSQL share a rotating grant under load, over several lives of its tokens.
+
+    The server answers late enough for the other broker to find the grant taken, each time.
+    """
     folder = tmp_path_factory.mktemp("replicas")
     env = {**SECRETS, **await postgres_environment(postgres, folder / "one")}
     revoked = server.revoked_grants()
-    with short_lived(server, 2):
+    with short_lived(server, 2, reply_delay=150):
         async with (
             certified_broker(folder / "one", server.issuer, env) as one,
             certified_broker(folder / "two", server.issuer, env, joins=one) as two,

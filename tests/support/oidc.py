@@ -76,6 +76,10 @@ class OidcProvider:
         """Let access tokens live so long from now on."""
         self._ask("POST", f"/test/access-ttl?seconds={seconds}")
 
+    def set_reply_delay(self, milliseconds: int) -> None:
+        """Hold every answer back so long from now on, once it is known."""
+        self._ask("POST", f"/test/reply-delay?milliseconds={milliseconds}")
+
     def requests(self, path: str = "/token") -> list[SeenRequest]:
         """Return the requests for a path since it started, in the order of their answers."""
         seen = [SeenRequest(**request) for request in self._ask("GET", "/test/seen")["requests"]]

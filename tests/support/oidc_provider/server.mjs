@@ -5,16 +5,19 @@
 // output says that it listens. It ends when its standard input does, so that it never outlives the test run.
 //
 // For the tests alone: POST /test/consent?scope= gives a refresh token, POST /test/access-ttl?seconds= changes the life
-// of access tokens from now on, GET /test/seen tells what was asked of it, never with a token in it.
+// of access tokens from now on, POST /test/reply-delay?milliseconds= holds answers back from now on, GET /test/seen
+// tells what was asked of it, never with a token in it.
 
 import { createHash, generateKeyPairSync, randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
+import { setTimeout } from 'node:timers/promises';
 
 import Provider from 'oidc-provider';
 
 const SCOPES = ['read', 'trade', 'withdraw', 'admin'];
 const ACCOUNT = 'alice';
 const resource = process.env.RESOURCE ?? 'urn:exchange:api';
+let replyDelay = 0;
 let accessTtl = Number(process.env.ACCESS_TTL ?? 300);
 const refreshTtl = Number(process.env.REFRESH_TTL ?? 86400);
 
@@ -117,6 +120,7 @@ provider.on('grant.revoked', () => {
 });
 provider.use(async (ctx, next) => {
   await next();
+  await setTimeout(replyDelay);
   const body = ctx.oidc?.body ?? {};
   const ways = {
     client_secret_basic: ctx.get('authorization').startsWith('Basic '),
@@ -142,6 +146,10 @@ const forTests = {
   'POST /test/consent': async (query) => ({ refresh_token: await consent(query.get('scope')) }),
   'POST /test/access-ttl': (query) => {
     accessTtl = Number(query.get('seconds'));
+    return {};
+  },
+  'POST /test/reply-delay': (query) => {
+    replyDelay = Number(query.get('milliseconds'));
     return {};
   },
   'GET /test/seen': () => seen,
