@@ -33,90 +33,77 @@ def _tokens(sandbox: SandboxDriver) -> list[tuple[bool, bool]]:
 
 async def _again(stack: AsyncExitStack, old: World, process: BrokerProcess) -> World:
     """Return the world as the next broker on the same data sees it."""
-    facts = {"seen": old.seen, "admin_key": old.admin_key, "revision": old.revision}
-    return await stack.enter_async_context(connected(process, old.sandbox, **facts))
+    following = connected(process, old.sandbox, seen=old.seen, admin_key=old.admin_key, revision=old.revision)
+    return await stack.enter_async_context(following)
 
 
 @pytest.mark.parametrize("store", ["sqlite", "postgres"])
-async def test_sigterm_finishes_what_runs(store: str, postgres: PostgresServer, tmp_path: Path) -> None:
-    """A redeem under way is answered, new calls are not taken, exit code 0; the next broker goes on with its token."""
+async def test_three_lives(store: str, postgres: PostgresServer, tmp_path: Path) -> None:  # noqa: PLR0915 - one story
+    """SIGTERM finishes what runs and loses nothing; after SIGKILL the fate of a token sent is unknown, and told so."""
     data = tmp_path / "data"
     env = await _settings(store, postgres, data)
     async with AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(running_sandbox(sandbox_config()))
         proxy = await stack.enter_async_context(holding_proxy(sandbox.url))
-        first = await start_broker(data, env=env)
-        stack.callback(_kill, first)
+
+        # The first life ends by SIGTERM while a redeem is under way.
+        first = await _start(stack, data, env)
         world = await stack.enter_async_context(connected(first, sandbox, seen=Seen()))
         await world.apply(provider("aries", proxy.url))
         desk = await world.desk("refresh_token")
-
         proxy.hold()
         running = asyncio.create_task(desk.get("read"))
-        await proxy.asked.wait()
+        await asyncio.wait_for(proxy.answered.wait(), 20)
         first.process.send_signal(signal.SIGTERM)
         await _until_refused(first)
         assert not running.done()
         proxy.release()
-        assert (await running).access_token
+        got = (await running).access_token
         assert 0 == await first.stop()
         assert [(True, False), (True, False), (False, False)] == _tokens(sandbox)
-        last_words = [event["event"] for event in first.events()][-2:]
-        assert ["stopping", "stopped"] == last_words
+        assert ["stopping", "stopped"] == [event["event"] for event in first.events()][-2:]
 
-        second = await start_broker(data, env=env)
-        stack.callback(_kill, second)
+        # The second goes on with what the first has kept, and is killed once it has sent its refresh token.
+        second = await _start(stack, data, env)
         desk.world = await _again(stack, world, second)
         calls = (await sandbox.counters())["token_calls"]
-        assert (await running).access_token == (await desk.get("read")).access_token
+        assert got == (await desk.get("read")).access_token
         assert calls == (await sandbox.counters())["token_calls"]
         assert (await desk.get("trade")).access_token
         assert [(True, False)] * 3 + [(False, False)] == _tokens(sandbox)
         actions = [event.action for event in await desk.world.events()]
         assert (1, 2) == (actions.count("broker:stop"), actions.count("broker:start"))
-        assert 0 == await second.stop()
-    for process in (first, second):
+        proxy.hold()
+        lost = asyncio.create_task(desk.refused("account:information"))
+        await asyncio.wait_for(proxy.answered.wait(), 20)
+        assert -signal.SIGKILL == await second.stop(signal.SIGKILL)
+        assert grpc.StatusCode.UNAVAILABLE == (await lost).status
+        proxy.release()
+        if store == "postgres":  # where a killed owner's lease has to end by itself, which takes 15 s
+            _end_leases(env["BROKER_DATABASE_URL"])
+
+        # The third does not send it again.
+        third = await _start(stack, data, env)
+        desk.world = await _again(stack, world, third)
+        calls = (await sandbox.counters())["token_calls"]
+        assert "GRANT_UNCERTAIN" == (await desk.refused("account:information")).reason
+        assert "GRANT_UNCERTAIN" == (await desk.refused("order:information")).reason
+        assert got == (await desk.get("read")).access_token
+        assert ("unknown", "ok") == await desk.state()
+        assert calls == (await sandbox.counters())["token_calls"]
+        assert [(True, False)] * 4 + [(False, False)] == _tokens(sandbox)
+        assert 0 == await third.stop()
+    for process in (first, second, third):
         world.seen.add("log", bytes(process.output))
     assert [] == world.seen.leaks()
     assert [] == search_files(data, CLIENT_ID).leaks
 
 
-@pytest.mark.parametrize("store", ["sqlite", "postgres"])
-async def test_sigkill_after_the_token_was_sent(store: str, postgres: PostgresServer, tmp_path: Path) -> None:
-    """Nobody knows what became of the token, so the next broker says just that and does not send it again."""
-    data = tmp_path / "data"
-    env = await _settings(store, postgres, data)
-    async with AsyncExitStack() as stack:
-        sandbox = await stack.enter_async_context(running_sandbox(sandbox_config()))
-        proxy = await stack.enter_async_context(holding_proxy(sandbox.url))
-        first = await start_broker(data, env=env)
-        stack.callback(_kill, first)
-        world = await stack.enter_async_context(connected(first, sandbox, seen=Seen()))
-        await world.apply(provider("aries", proxy.url))
-        desk = await world.desk("refresh_token")
-
-        proxy.hold()
-        running = asyncio.create_task(desk.refused("read"))
-        await proxy.asked.wait()
-        assert -signal.SIGKILL == await first.stop(signal.SIGKILL)
-        assert grpc.StatusCode.UNAVAILABLE == (await running).status
-        proxy.release()
-        if store == "postgres":  # where a killed owner's lease has to end by itself, which takes 15 s
-            _end_leases(env["BROKER_DATABASE_URL"])
-
-        second = await start_broker(data, env=env)
-        stack.callback(_kill, second)
-        desk.world = await _again(stack, world, second)
-        calls = (await sandbox.counters())["token_calls"]
-        assert "GRANT_UNCERTAIN" == (await desk.refused("read")).reason
-        assert "GRANT_UNCERTAIN" == (await desk.refused("trade")).reason
-        assert ("unknown", "ok") == await desk.state()
-        assert calls == (await sandbox.counters())["token_calls"]
-        assert [(True, False), (True, False), (False, False)] == _tokens(sandbox)
-        assert 0 == await second.stop()
-    world.seen.add("log", bytes(second.output))
-    assert [] == world.seen.leaks()
-    assert [] == search_files(data, CLIENT_ID).leaks
+async def _start(stack: AsyncExitStack, data: Path, env: dict[str, str]) -> BrokerProcess:
+    """Start a broker that does not outlive a failed test."""
+    process = await start_broker(data, env=env)
+    stack.callback(_kill, process)
+    return process
 
 
 async def _until_refused(process: BrokerProcess) -> None:
@@ -140,6 +127,5 @@ def _end_leases(url: str) -> None:
 
 
 def _kill(process: BrokerProcess) -> None:
-    """End a broker that a failed test left running."""
     if process.process.returncode is None:
         process.process.kill()

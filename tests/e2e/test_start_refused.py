@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
+from broker.adapters.keys.kek import open_or_make_local_kek
+from broker.adapters.keys.keyring import open_keyring
+from broker.adapters.sql.database import open_database
 from tests.support.broker import NotServingError, start_broker
 from tests.support.canary import new_secret
 from tests.support.postgres import PostgresServer
@@ -13,7 +17,7 @@ from tests.support.world import make_keys, postgres_environment
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-SENSELESS = """\
+CONFIG = """\
 revision: 1
 providers:
   - {name: aries, preset: aries, base_url: "http://127.0.0.1:1", insecure_loopback: true}
@@ -22,9 +26,6 @@ clients:
 grants:
   - {name: one, client: desk, type: implicit, scopes: [read]}
 """
-UNREADABLE = SENSELESS.replace("insecure_loopback: true", "insecure_loopback: true, colour: blue").replace(
-    "client_id: desk-app", "client_id: desk-app, revision: 2"
-)
 
 
 async def _refused(data: Path, config: Path | None = None, *, env: dict[str, str] | None = None) -> str:
@@ -55,27 +56,20 @@ async def test_bad_settings(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize(
-    ("config", "expected"),
-    [
-        (UNREADABLE, ["line 3: providers[0].colour: ", "line 5: clients[0].revision: "]),
-        (SENSELESS, ["line 5: clients[0].provider: ", "line 7: grants[0].type: "]),
-    ],
-    ids=["unreadable", "senseless"],
-)
-async def test_a_bad_configuration(config: str, expected: list[str], tmp_path: Path) -> None:
+async def test_a_bad_configuration(tmp_path: Path) -> None:
     """Every error at once, each with its line and field."""
     file = tmp_path / "broker.yaml"
-    file.write_text(config)
+    file.write_text(CONFIG)
     said = await _refused(tmp_path / "data", file)
-    assert expected == [text for text in expected if text in said], said
+    for expected in ("line 5: clients[0].provider: ", "line 7: grants[0].type: "):
+        assert expected in said
 
 
 async def test_data_without_its_key(tmp_path: Path) -> None:
     """A database that holds a keyset is not opened without the key-encryption key, and none is made in its stead."""
     data = tmp_path / "data"
-    first = await start_broker(data)
-    assert 0 == await first.stop()
+    async with contextlib.aclosing(await open_database(None, data)) as database:
+        await open_keyring(database, [await open_or_make_local_kek(f"file:{data / 'kek.json'}", database)])
     (data / "kek.json").rename(tmp_path / "kek.json")
     said = await _refused(data)
     assert "kek.json" in said

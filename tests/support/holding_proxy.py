@@ -15,19 +15,19 @@ class HoldingProxy:
 
     Attributes:
         url: its root.
-        asked: set once a request went through.
+        answered: set once the server has begun an answer, held or not.
         open: while it is set, answers go through.
     """
 
     target: str
     url: str = ""
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
     open: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def hold(self) -> None:
         """Let no answer through until `release`."""
-        self.asked.clear()
+        self.answered.clear()
         self.open.clear()
 
     def release(self) -> None:
@@ -57,11 +57,10 @@ class HoldingProxy:
         with suppress(ConnectionError):
             while data := await source.read(65_536):
                 if answers:
+                    self.answered.set()
                     await self.open.wait()
                 sink.write(data)
                 await sink.drain()
-                if not answers:
-                    self.asked.set()
 
 
 @asynccontextmanager
