@@ -113,8 +113,8 @@ async def test_none_fails_while_the_certificate_is_swapped(
     outcomes = json.loads(said)
     assert ["OK"] == list(outcomes)
     assert outcomes["OK"] > 5
-    issued = [event for event in await secured.world.events(REPORTS) if event.action == "token:issue"]
-    assert len(issued) >= outcomes["OK"]
+    issued = [event for event in await secured.world.events(REPORTS, limit=1000) if event.action == "token:issue"]
+    assert len(issued) >= min(outcomes["OK"], 900)
     assert {"desk"} == {event.fields["grant"] for event in issued}
 
 

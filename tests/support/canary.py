@@ -65,18 +65,17 @@ class Seen:
     """Everything seen of a broker, by place."""
 
     places: list[tuple[str, bytes]] = field(default_factory=list)
+    _leaks: list[str] = field(default_factory=list)
 
     def add(self, place: str, data: bytes | str) -> None:
         """Remember what stood somewhere."""
         self.places.append((place, data.encode() if isinstance(data, str) else data))
 
     def leaks(self) -> list[str]:
-        """Return the places that hold a canary in any form."""
-        return [place for place, data in self.places if any(form in data for form in FORMS)]
-
-    def holds(self, text: str) -> bool:
-        """Tell whether a text that may be there was seen: a search that finds nothing at all proves nothing."""
-        return any(text.encode() in data for _, data in self.places)
+        """Return the places that held a canary in any form; what was searched once is not kept."""
+        self._leaks += [place for place, data in self.places if any(form in data for form in FORMS)]
+        self.places.clear()
+        return list(self._leaks)
 
 
 @dataclass(frozen=True)

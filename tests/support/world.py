@@ -153,7 +153,7 @@ class World:
         """The GrantsService."""
         return grants_pb2_grpc.GrantsServiceStub(self.channel)
 
-    async def events(self, actor: str = "", limit: int = 1000) -> Sequence[audit_pb2.Event]:
+    async def events(self, actor: str = "", limit: int = 200) -> Sequence[audit_pb2.Event]:
         """Return audit events, newest first; of one actor if given."""
         stub = audit_pb2_grpc.AuditServiceStub(self.channel)
         listed = await self.call(stub.ListEvents, audit_pb2.ListEventsRequest(limit=limit))
