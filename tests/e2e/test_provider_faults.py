@@ -93,18 +93,18 @@ STATUS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-async def test_client_credentials_fail_with_one_reason(world: World, fault: Fault) -> None:
+async def test_client_credentials_fail_with_one_reason(on_sqlite: World, fault: Fault) -> None:
     """One call, one reason, one denial; nothing is stored of it, and the grant is as it was."""
-    desk = await world.desk()
-    await world.sandbox.fail(**fault.script)
-    before = (await world.sandbox.counters())["token_calls"]
+    desk = await on_sqlite.desk()
+    await on_sqlite.sandbox.fail(**fault.script)
+    before = (await on_sqlite.sandbox.counters())["token_calls"]
     told = await desk.refused("read")
     reason, failure = fault.plain
     assert (STATUS[reason], reason, failure) == (told.status, told.reason, told.metadata.get("failure", ""))
-    assert before + 1 == (await world.sandbox.counters())["token_calls"]
+    assert before + 1 == (await on_sqlite.sandbox.counters())["token_calls"]
     assert [("token:deny", reason)] == await desk.events()
     assert IDLE == await desk.state()
-    assert [] == world.seen.leaks()
+    assert [] == on_sqlite.seen.leaks()
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)

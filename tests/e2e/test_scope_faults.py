@@ -22,20 +22,20 @@ KINDS = ["client_credentials", "refresh_token"]
     [("granted", "absent"), ("granted", "string"), ("asked", "string"), ("asked", "list"), ("absent", "list")],
 )
 async def test_a_wider_token_is_withheld(
-    world: World, kind: str, behaviour: str, reply_scope: str, scope_claim: str
+    on_sqlite: World, kind: str, behaviour: str, reply_scope: str, scope_claim: str
 ) -> None:
     """Whether the reply or the token itself says it: SCOPE_EXCEEDED, again and again, and the grant is as it was."""
-    desk = await world.desk(kind)
-    await world.sandbox.behave(scope_reply=behaviour, reply_scope=reply_scope, scope_claim=scope_claim)
+    desk = await on_sqlite.desk(kind)
+    await on_sqlite.sandbox.behave(scope_reply=behaviour, reply_scope=reply_scope, scope_claim=scope_claim)
     for _ in range(2):
         told = await desk.refused("read")
         assert (CODE.FAILED_PRECONDITION, "SCOPE_EXCEEDED") == (told.status, told.reason)
         if behaviour == "wider":  # where a word nobody configured is among them, none is told
             assert {"excess": "order:execution"} == told.metadata
     assert [("token:deny", "SCOPE_EXCEEDED")] * 2 == await desk.events()
-    status = (await world.grant_status(desk.grant)).grant
+    status = (await on_sqlite.grant_status(desk.grant)).grant
     assert ("idle", "ok", ["read", "trade"]) == (status.phase, status.health, list(status.scopes))
-    await world.sandbox.behave(scope_reply="honest", reply_scope="granted")
+    await on_sqlite.sandbox.behave(scope_reply="honest", reply_scope="granted")
     assert sorted(TRADE) == list((await desk.get("trade")).provider_scopes)
 
 
