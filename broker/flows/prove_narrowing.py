@@ -16,10 +16,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
-from broker.core import scopes
+from broker.core import lease, scopes
+from broker.core.audit import Action
 from broker.core.errors import (
     BrokerError,
     GrantConflictError,
+    GrantHeldError,
     InvalidRequestError,
     NotFoundError,
     ScopeNotGrantedError,
@@ -27,8 +29,9 @@ from broker.core.errors import (
 from broker.core.models import GrantType, NarrowingProfile
 from broker.flows.catalog_view import CatalogView
 from broker.flows.redeem_refresh_token import RedeemRefreshToken
+from broker.flows.trail import Trail
 from broker.flows.wish import Wish, wish_for
-from broker.ports import GrantStore
+from broker.ports import AuditSink, Clock, GrantStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +45,28 @@ class Proof:
 class ProveNarrowing:
     """Spend a throw-away grant's refresh token twice and conclude."""
 
-    def __init__(self, *, view: CatalogView, grants: GrantStore, redeem: RedeemRefreshToken) -> None:
+    def __init__(
+        self, *, view: CatalogView, grants: GrantStore, redeem: RedeemRefreshToken, audit: AuditSink, clock: Clock
+    ) -> None:
         self._view = view
         self._grants = grants
         self._redeem = redeem
+        self._audit = audit
+        self._clock = clock
         self._running: set[asyncio.Task[Proof]] = set()
 
-    async def __call__(self, grant_name: str) -> Proof:
-        """Return what was seen; the redeems run to their end whoever hangs up.
+    async def __call__(self, grant_name: str, trail: Trail) -> Proof:
+        """Return what was seen; the redeems run to their end, and are recorded, whoever hangs up.
 
         Raises:
-            NotFoundError, InvalidRequestError: no such grant, or one that cannot prove anything.
+            NotFoundError, InvalidRequestError, GrantHeldError: no such grant, or one that cannot prove anything.
+            AuditUnavailableError: the proof could not be recorded.
             BrokerError: a redeem failed for another reason than its scopes.
         """
+        trail.grant = grant_name
         whole = await self._whole(grant_name)
-        task = asyncio.create_task(self._prove(whole))
+        trail.client, trail.provider = whole.client.name, whole.provider.name
+        task = asyncio.create_task(self._prove_on_record(whole, trail))
         self._running.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
@@ -77,6 +87,8 @@ class ProveNarrowing:
         provider = None if client is None else self._view.catalog.providers.get(client.provider)
         if grant is None or client is None or provider is None:
             raise NotFoundError("no such grant", metadata={"kind": "grant", "name": grant_name})
+        if provider.frozen or grant.state.hold is not lease.Hold.NONE:
+            raise GrantHeldError("the grant is held by operators")
         grant_scopes = scopes.expand(grant.scopes, provider)
         if grant.type is not GrantType.REFRESH_TOKEN or len(grant_scopes) < 2:  # noqa: PLR2004 - one cannot be narrowed
             raise InvalidRequestError(
@@ -85,6 +97,11 @@ class ProveNarrowing:
             )
         additional = replace(provider, narrowing=NarrowingProfile.ADDITIONAL)
         return wish_for(grant, client, additional, grant_scopes)
+
+    async def _prove_on_record(self, whole: Wish, trail: Trail) -> Proof:
+        proof = await self._prove(whole)
+        await self._audit.record(trail.event(Action.PROVIDER_PROVE, self._clock.now(), detail=proof.profile.value))
+        return proof
 
     async def _prove(self, whole: Wish) -> Proof:
         one = wish_for(whole.grant, whole.client, whole.provider, {min(whole.grant_scopes)})

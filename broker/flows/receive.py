@@ -125,7 +125,7 @@ def narrowing_proved(wish: Wish) -> bool:
 def _obstacle(verdict: scopes.Verdict, known: frozenset[str]) -> BrokerError | None:
     """Return why no caller may have the token; whether a configured excess is accepted is each caller's policy."""
     try:
-        scopes.accept(verdict, verdict.excess & known, known)
+        scopes.accept(verdict, verdict.excess if verdict.excess <= known else frozenset(), known)
     except (ScopeExceededError, ScopeNotGrantedError) as error:
         return error
     return None

@@ -85,5 +85,7 @@ def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
         get_token=get_token,
         obtain=obtain,
         redeem_now=RedeemNow(view=base.view, catalog_store=base.store, grants=base.store, obtain=obtain),
-        prove_narrowing=ProveNarrowing(view=base.view, grants=base.store, redeem=redeem_refresh_token),
+        prove_narrowing=ProveNarrowing(
+            view=base.view, grants=base.store, redeem=redeem_refresh_token, audit=base.audit, clock=base.clock
+        ),
     )

@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from broker.core.audit import Action
 from broker.core.errors import (
     GrantConflictError,
+    GrantHeldError,
     GrantQuarantinedError,
     GrantUncertainError,
     InvalidRequestError,
@@ -19,6 +21,7 @@ from broker.core.errors import (
 from broker.core.lease import Take
 from broker.core.models import AbsentScope, GrantType, Kind, NarrowingProfile
 from broker.core.oauth.rfc6749 import HttpReply
+from broker.flows.trail import Trail
 from tests.flows.world import ALL, FIRST, PROVIDER, Replica, World, error, grant, jwt, reply, tokens, until
 
 Answer = Callable[[dict[str, str]], HttpReply]
@@ -28,6 +31,11 @@ ALL_WIRE, ONE = " ".join(ALL), ALL[0]
 def granting(scope: str | None, **members: object) -> Answer:
     """Answer a refresh with these scopes and a new refresh token."""
     return lambda sent: tokens(scope=scope, refresh_token=f"{sent['refresh_token']}+", **members)
+
+
+def asked_by_admin() -> Trail:
+    """Return the trail of an operator's call."""
+    return Trail("ProveNarrowing", "peer", "r1", actor="key:admin")
 
 
 def refusing(_: dict[str, str]) -> HttpReply:
@@ -60,16 +68,18 @@ async def test_profile_is_what_was_seen(
     await world.put(replace(PROVIDER, absent_scope=absent))
     replica = await world.replica()
     world.endpoint.answers = list(answers)
-    proof = await replica.prove_narrowing("person")
+    proof = await replica.prove_narrowing("person", asked_by_admin())
     assert (profile, steps) == (proof.profile, len(proof.observations))
     assert [ONE, ALL_WIRE][:steps] == [request["scope"] for request in world.endpoint.requests]
     assert "more" not in " ".join(proof.observations)
+    (event,) = [event for event in world.audit.events if event.action is Action.PROVIDER_PROVE]
+    assert ("key:admin", "person", profile.value) == (event.actor, event.grant, event.detail)
 
 
 async def test_proof_does_not_use_a_token_that_is_there(world: World, replica: Replica) -> None:
     """A cached or stored token proves nothing: both refreshes are made."""
     await replica.get("read", "trade", grant="person")
-    assert NarrowingProfile.ADDITIONAL is (await replica.prove_narrowing("person")).profile
+    assert NarrowingProfile.ADDITIONAL is (await replica.prove_narrowing("person", asked_by_admin())).profile
     assert 3 == len(world.endpoint.requests)
 
 
@@ -82,7 +92,15 @@ async def test_grants_that_prove_nothing(world: World, name: str, kind: type[Exc
     await world.put(grant("single", GrantType.REFRESH_TOKEN, ("trade",)))
     replica = await world.replica()
     with pytest.raises(kind):
-        await replica.prove_narrowing(name)
+        await replica.prove_narrowing(name, asked_by_admin())
+    assert [] == world.endpoint.requests
+
+
+async def test_held_grant_proves_nothing(world: World, replica: Replica) -> None:
+    """What operators hold is not spent."""
+    await world.hold("person")
+    with pytest.raises(GrantHeldError):
+        await replica.prove_narrowing("person", asked_by_admin())
     assert [] == world.endpoint.requests
 
 
@@ -90,7 +108,7 @@ async def test_grant_in_use_proves_nothing(world: World, replica: Replica) -> No
     """A grant that others redeem is not spent."""
     await world.store.inner.apply("id-person", Take("other"))
     with pytest.raises(GrantConflictError):
-        await replica.prove_narrowing("person")
+        await replica.prove_narrowing("person", asked_by_admin())
 
 
 @pytest.mark.parametrize(
@@ -102,13 +120,13 @@ async def test_other_failures_are_told(
     """Only a refusal of the scopes is an observation."""
     world.endpoint.answers = [answer]
     with pytest.raises(kind):
-        await replica.prove_narrowing("person")
+        await replica.prove_narrowing("person", asked_by_admin())
 
 
 async def test_proof_runs_on_when_its_caller_hangs_up(world: World, replica: Replica) -> None:
     """What was sent is kept: both redeems reach their end, through a short outage of the store too."""
     world.endpoint.hold = asyncio.Event()
-    asked = asyncio.create_task(replica.prove_narrowing("person"))
+    asked = asyncio.create_task(replica.prove_narrowing("person", asked_by_admin()))
     await until(lambda: len(world.endpoint.requests) == 1)
     asked.cancel()
     await asyncio.wait([asked])
@@ -126,7 +144,7 @@ async def test_failure_nobody_waits_for_leaves_no_warning(world: World, replica:
     """A proof whose caller hung up may fail, or be ended with the process, unheard."""
     world.endpoint.hold = asyncio.Event()
     world.endpoint.answers = [error("invalid_grant")]
-    asked = asyncio.create_task(replica.prove_narrowing("person"))
+    asked = asyncio.create_task(replica.prove_narrowing("person", asked_by_admin()))
     await until(lambda: len(world.endpoint.requests) == 1)
     asked.cancel()
     await asyncio.wait([asked])
@@ -134,7 +152,7 @@ async def test_failure_nobody_waits_for_leaves_no_warning(world: World, replica:
     await replica.prove_narrowing.aclose(20)
     await world.consent("person", "canary-rt-new")
     world.endpoint.hold.clear()
-    asked = asyncio.create_task(replica.prove_narrowing("person"))
+    asked = asyncio.create_task(replica.prove_narrowing("person", asked_by_admin()))
     await until(lambda: len(world.endpoint.requests) == 2)
     (task,) = replica.prove_narrowing._running
     task.cancel()

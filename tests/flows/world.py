@@ -485,7 +485,7 @@ class World:
             obtain=obtain,
             get_token=get_token,
             redeem_now=RedeemNow(view=view, catalog_store=store, grants=store, obtain=obtain),
-            prove_narrowing=ProveNarrowing(view=view, grants=store, redeem=refresh),
+            prove_narrowing=ProveNarrowing(view=view, grants=store, redeem=refresh, audit=self.audit, clock=self.clock),
             receive=receive,
             lookout=lookout,
             refresh=refresh,

@@ -29,6 +29,7 @@ from broker.flows.import_grant import ImportGrant
 from broker.flows.list_events import ListEvents
 from broker.flows.prove_narrowing import Proof, ProveNarrowing
 from broker.flows.read_config import ReadConfig
+from broker.flows.trail import Trail
 from broker.ports import AttemptRecord
 from broker.rpc.call import Call
 from broker.rpc.convert_admin import event_message
@@ -78,7 +79,7 @@ class Prove(ProveNarrowing):
     def __init__(self) -> None:
         """Need nothing."""
 
-    async def __call__(self, grant_name: str) -> Proof:
+    async def __call__(self, grant_name: str, trail: Trail) -> Proof:
         return Proof(NarrowingProfile.STICKY, (f"asked {grant_name}",))
 
 

@@ -75,6 +75,5 @@ class ConfigServicer:
         self, request: config_pb2.ProveNarrowingRequest, call: Call
     ) -> config_pb2.ProveNarrowingResponse:
         """Answer ProveNarrowing."""
-        call.trail.grant = request.grant
-        proof = await self._prove_narrowing(request.grant)
+        proof = await self._prove_narrowing(request.grant, call.trail)
         return config_pb2.ProveNarrowingResponse(narrowing=proof.profile.value, observations=proof.observations)
