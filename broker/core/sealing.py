@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from broker.core.models import AccessTokenKey
+
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
@@ -45,7 +47,11 @@ def client_secret_binding(client: str, version: int, token_origin: str) -> Bindi
 
 
 def access_token_binding(  # noqa: PLR0913 - every immutable fact of the row
-    grant_id: str, epoch: int, client_id: str, scopes: str, resource: str, attempt: int, token_origin: str
+    key: AccessTokenKey, attempt: int, granted: tuple[str, ...], *, verified: bool, life_ms: int, token_origin: str
 ) -> Binding:
-    """Bind a cached access token to its cache key and attempt."""
-    return Binding("access_tokens", (grant_id, epoch, client_id, scopes, resource, attempt), token_origin)
+    """Bind a cached access token to its cache key, its attempt, and what it was found to be.
+
+    `granted` and `verified` decide who may have the token: whoever could change them beside it could hand it out.
+    """
+    key_facts = (key.grant_id, key.epoch, key.client_id, " ".join(key.wire_scopes), key.resource)
+    return Binding("access_tokens", (*key_facts, attempt, " ".join(granted), verified, life_ms), token_origin)

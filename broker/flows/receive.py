@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from broker.core import scopes
 from broker.core.errors import BrokerError, ScopeExceededError, ScopeNotGrantedError
-from broker.core.models import AccessTokenKey, GrantType, NarrowingProfile
+from broker.core.models import GrantType, NarrowingProfile
 from broker.core.oauth.token_response import TokenResponse
-from broker.core.sealing import Binding, access_token_binding
+from broker.core.sealing import access_token_binding
 from broker.flows.token_cache import CachedToken
 from broker.flows.wish import Wish
 from broker.ports import Cipher, Clock, SealBrokenError, StoredAccessToken
@@ -74,13 +74,22 @@ class Receive:
 
     async def seal(self, token: CachedToken) -> StoredAccessToken:
         """Return the token as the store keeps it, with what is left of its life now."""
+        granted, life_ms = tuple(sorted(token.granted)), round(token.life * 1000)
+        binding = access_token_binding(
+            token.key,
+            token.attempt,
+            granted,
+            verified=token.verified,
+            life_ms=life_ms,
+            token_origin=token.token_origin,
+        )
         return StoredAccessToken(
             key=token.key,
             attempt=token.attempt,
-            sealed=await self._cipher.seal(token.access_token, _binding(token.key, token.attempt, token.token_origin)),
-            granted=tuple(sorted(token.granted)),
+            sealed=await self._cipher.seal(token.access_token, binding),
+            granted=granted,
             verified=token.verified,
-            life_ms=round(token.life * 1000),
+            life_ms=life_ms,
             remaining_ms=round(token.remaining(self._clock.boottime()) * 1000),
             lifetime_assumed=token.lifetime_assumed,
         )
@@ -97,10 +106,16 @@ class Receive:
             stored: as read.
             read_at: CLOCK_BOOTTIME seconds before the statement that read it.
         """
+        binding = access_token_binding(
+            stored.key,
+            stored.attempt,
+            stored.granted,
+            verified=stored.verified,
+            life_ms=stored.life_ms,
+            token_origin=wish.token_origin,
+        )
         try:
-            access_token = await self._cipher.open(
-                stored.sealed, _binding(stored.key, stored.attempt, wish.token_origin)
-            )
+            access_token = await self._cipher.open(stored.sealed, binding)
         except SealBrokenError:
             return None
         return CachedToken(
@@ -111,7 +126,7 @@ class Receive:
             granted=frozenset(stored.granted),
             verified=stored.verified,
             life=stored.life_ms / 1000,
-            ends_at=read_at + stored.remaining_ms / 1000,
+            ends_at=read_at + min(stored.remaining_ms, stored.life_ms) / 1000,
             lifetime_assumed=stored.lifetime_assumed,
             token_origin=wish.token_origin,
         )
@@ -129,9 +144,3 @@ def _obstacle(verdict: scopes.Verdict, known: frozenset[str]) -> BrokerError | N
     except (ScopeExceededError, ScopeNotGrantedError) as error:
         return error
     return None
-
-
-def _binding(key: AccessTokenKey, attempt: int, token_origin: str) -> Binding:
-    return access_token_binding(
-        key.grant_id, key.epoch, key.client_id, " ".join(key.wire_scopes), key.resource, attempt, token_origin
-    )

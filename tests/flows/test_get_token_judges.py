@@ -166,6 +166,26 @@ async def test_excess_is_judged_by_each_callers_policy(world: World) -> None:
     assert 1 == len(world.endpoint.requests)
 
 
+@pytest.mark.parametrize(
+    "lie",
+    [{"granted": tuple(sorted(READ))}, {"verified": False}, {"life_ms": 10**9}],
+    ids=["granted", "verified", "life"],
+)
+async def test_a_writer_of_the_store_cannot_make_a_wide_token_pass(world: World, lie: dict[str, object]) -> None:
+    """What a stored token was found to be is sealed with it: a row that says otherwise is no token at all."""
+    first = await world.replica()
+    world.endpoint.answers = [tokens(scope=ALL_WIRE, access_token="wide")]
+    with pytest.raises(ScopeExceededError):
+        await first.get(caller="reports")
+    (row,) = world.store.inner._access.values()
+    assert row.token is not None
+    row.token = replace(row.token, **lie)  # type: ignore[arg-type]  # fields by name
+    second = await world.replica("b")
+    issued = await second.get(caller="reports")
+    assert issued.access_token.reveal() != "wide"
+    assert 2 == len(world.endpoint.requests)
+
+
 async def test_word_of_the_provider_is_not_repeated(world: World, replica: Replica) -> None:
     """Excess nobody configured is refused without quoting it."""
     world.endpoint.answers = [tokens(scope=f"{READ_WIRE} <script>")]

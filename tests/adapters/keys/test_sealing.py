@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from broker.adapters.keys.kek import Kek
 from broker.adapters.keys.keyring import Keyring, open_keyring
 from broker.core.errors import StoreUnavailableError
+from broker.core.models import AccessTokenKey
 from broker.core.sealing import Binding, Sealed, access_token_binding, client_secret_binding, refresh_token_binding
 from broker.core.secret import Secret
 from broker.ports import KeyPurpose, KeyState, SealBrokenError
@@ -34,7 +35,14 @@ async def test_what_is_sealed_opens_under_its_binding(keyring: Keyring, text: st
         refresh_token_binding("g1", 2, 8, "https://auth.example:443"),
         refresh_token_binding("g1", 2, 7, "https://evil.example:443"),
         client_secret_binding("g1", 2, "https://auth.example:443"),
-        access_token_binding("g1", 2, "c", "read", "", 7, "https://auth.example:443"),
+        access_token_binding(
+            AccessTokenKey("g1", 2, "c", ("read",)),
+            7,
+            ("read",),
+            verified=True,
+            life_ms=1000,
+            token_origin="https://auth.example:443",
+        ),
     ],
     ids=["grant", "consent", "attempt", "origin", "table", "access"],
 )
