@@ -31,7 +31,7 @@ from broker.flows.record_denial import RecordDenial
 from broker.flows.relay_outbox import RelayOutbox
 from broker.flows.trail import Trail
 from broker.main.admin_flows import AdminFlows, admin_flows
-from broker.main.foundation import Foundation, database_url, foundation
+from broker.main.foundation import TIMES, Foundation, database_url, foundation
 from broker.main.token_flows import TokenFlows, token_flows
 from broker.rpc.authenticate import Authenticate
 from broker.rpc.edge import Edge
@@ -44,7 +44,11 @@ from broker.web.app import build_app
 from broker.web.server import WebServer
 
 GRACE: Final = 20.0
-"""Seconds that calls running, and then redeems running, have to end after SIGTERM."""
+"""Seconds that calls running have to end after SIGTERM."""
+
+REDEEM_GRACE: Final = TIMES.refresh_reply / 1000 + 10
+"""Seconds that redeems running have to end after that: a token that was sent is waited for as long as its reply may
+take, and stored."""
 
 RELAY_SECONDS: Final = 1.0
 """How often the outbox is looked at."""
@@ -122,9 +126,12 @@ async def _serve(settings: Settings, config: Path | None) -> bool:
             await life.stop.wait()
             life.draining = True
             log.info("stopping")
-        await asyncio.gather(tokens.obtain.aclose(GRACE), tokens.prove_narrowing.aclose(GRACE))
-        await relay()
-        await base.audit.record(trail.event(Action.BROKER_STOP, base.clock.now()))
+        await asyncio.gather(tokens.obtain.aclose(REDEEM_GRACE), tokens.prove_narrowing.aclose(REDEEM_GRACE))
+        try:
+            await relay()
+            await base.audit.record(trail.event(Action.BROKER_STOP, base.clock.now()))
+        except (StoreUnavailableError, AuditUnavailableError) as error:
+            log.warning("stopping_unrecorded", cause=error.cause)  # the next start copies what the outbox still holds
     log.info("stopped")
     return life.failed
 
@@ -145,6 +152,10 @@ async def _listen(  # noqa: PLR0913 - everything that is served
     denials = RecordDenial(base.audit, base.clock, base.metrics)
     stack.push_async_callback(denials.close)
     _in_background(stack, life, denials.sweep(), "sweep-denials")
+
+    async def follow() -> None:
+        await base.view.catch_up(await base.store.read_version())
+
     edge = Edge(
         authenticate=Authenticate(
             catalog=lambda: base.view.catalog,
@@ -162,7 +173,7 @@ async def _listen(  # noqa: PLR0913 - everything that is served
         telemetry=base.metrics,
         clock=base.clock,
         jitter=SystemRandom().random,
-        follow=lambda: base.view.catch_up(base.store.version()),
+        follow=follow,
     )
     server = BrokerServer(
         edge,

@@ -107,7 +107,7 @@ class Edge:
             telemetry: counts and times.
             clock: deadlines and times.
             jitter: returns numbers from 0 to 1.
-            follow: returns once `catalog` knows what this process has changed; awaited before an operator's reply.
+            follow: returns once `catalog` knows what is stored now; awaited before and after an operator's call.
             limits: of the edge itself.
         """
         self._authenticate = authenticate
@@ -176,6 +176,10 @@ class Edge:
         await self._spend_before_authentication(address)
         credentials = Credentials.of(metadata, context.auth_context())
         proof = await self._authenticate(credentials)
+        if method.is_admin:
+            await self._follow()  # an operator's key or role that ended on another replica has ended here
+            if proof.tag != self._authenticate.tag():
+                proof = await self._authenticate(credentials)
         trail.actor = str(proof.caller)
         catalog = self._catalog()
         roles = roles_of(catalog.roles, proof.caller)

@@ -62,9 +62,10 @@ async def change(lanes: Lanes, work: Callable[[Change], Awaitable[T]], event: Au
         await connection.execute(select(control.c.id).with_for_update())
         return await has_event(connection, event_id)
 
-    result, version = await lanes.write(transaction, confirm=confirm, seconds=CHANGE_SECONDS)
-    lanes.version = max(lanes.version, version)
-    return result, version
+    def note(changed: tuple[T, int]) -> None:
+        lanes.version = max(lanes.version, changed[1])
+
+    return await lanes.write(transaction, confirm=confirm, committed=note, seconds=CHANGE_SECONDS)
 
 
 async def _note(connection: AsyncConnection, version: int, touched: Iterable[tuple[str, str]]) -> None:

@@ -28,6 +28,10 @@ READ_BACKS: Final = 3
 READ_BACK_PAUSE: Final = 0.2
 
 
+def _nobody(_: object) -> None:
+    """Tell nobody of a commit."""
+
+
 class Lane(IntEnum):
     """Who goes first: COMMIT is the redeem's (SENT, LAND, FINISH) and never waits for anything else."""
 
@@ -80,6 +84,7 @@ class Lanes:
         *,
         lane: Lane = Lane.SHARED,
         confirm: Work[bool] | None = None,
+        committed: Callable[[T], None] = _nobody,
         seconds: float = STATEMENT_SECONDS,
     ) -> T:
         """Run `work` and commit it durably, whatever becomes of the caller; return what it returned.
@@ -89,12 +94,13 @@ class Lanes:
             lane: whose connection.
             confirm: reads back, after a lost answer to COMMIT, whether it happened; it must lock the row `work` locked
                 first, so that a commit still under way has ended when it looks.
+            committed: told what was committed, also when the caller has left.
             seconds: longest it may take.
 
         Raises:
             StoreUnavailableError: nothing was written, or (causes `commit`, `timeout`) nobody knows.
         """
-        return await self._detached(self._write(work, lane, confirm, seconds), seconds)
+        return await self._detached(self._write(work, lane, confirm, committed, seconds), seconds)
 
     async def aclose(self) -> None:
         """Let running transactions end, take no more, close the connections."""
@@ -130,20 +136,21 @@ class Lanes:
         except DATABASE_ERRORS as error:
             raise translate(error) from error
 
-    async def _write(self, work: Work[T], lane: Lane, confirm: Work[bool] | None, seconds: float) -> T:
+    async def _write(
+        self, work: Work[T], lane: Lane, confirm: Work[bool] | None, committed: Callable[[T], None], seconds: float
+    ) -> T:
         result: list[T] = []
         try:
             async with self._bounded(seconds), self._engine.writing(lane) as connection:
-                value = await work(connection)
-                result.append(value)
+                result.append(await work(connection))
                 await connection.commit()
         except DATABASE_ERRORS as error:
             if not result:
                 raise translate(error) from error
-            if confirm is not None and await self._confirmed(confirm, lane):
-                return result[0]
-            raise unavailable("commit") from error
-        return value
+            if confirm is None or not await self._confirmed(confirm, lane):
+                raise unavailable("commit") from error
+        committed(result[0])
+        return result[0]
 
     async def _confirmed(self, confirm: Work[bool], lane: Lane) -> bool:
         for _ in range(READ_BACKS):
