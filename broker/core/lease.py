@@ -27,7 +27,7 @@ A token is "new" when it belongs to this grant and consent, was never sent, neve
     Keep           the reply's refresh token is inserted             none: unconditional, in Land's transaction
     Land           current=new, generation+1, doubt cleared, ok;     generation, consent, hold in {none, frozen},
                    landed if attempt is mine, else idle, attempt+1   (attempt is mine or phase≠sent); never the lease
-    NotRotated     sent → landed, doubt cleared, same generation     attempt, sent
+    NotRotated     landed, doubt cleared, same generation            attempt; sent or unknown
     NotSent        back to idle, or to unknown while an earlier      attempt; prepared or sent
                    send is in doubt; sends-1 if counted; not_before
     NotConsumed    as NotSent, the send stays counted                attempt, sent
@@ -40,6 +40,9 @@ A token is "new" when it belongs to this grant and consent, was never sent, neve
 
 Not in the table of the first draft and added here: NotSent from `prepared` (a connection refused before the licence
 to write was taken gives the lease back at once instead of making others wait for its end).
+
+NotRotated counts from `unknown` too: others may say so once the lease is over, while the owner still reads a good
+reply. Whoever would send again has to raise the attempt, which fences that owner off.
 
 Refused has no token in doubt to fall back to: a token leaves `current` only when it was rotated, refused or belongs to
 an older login, and a rotated token is spent, so sending it would be reuse. A step that replaces a token whose fate is
@@ -359,7 +362,7 @@ def _land(state: GrantState, event: Land, now: int) -> GrantState:
 
 
 def _not_rotated(state: GrantState, event: NotRotated) -> GrantState | None:
-    if state.attempt != event.attempt or state.phase is not Phase.SENT:
+    if state.attempt != event.attempt or state.phase not in {Phase.SENT, Phase.UNKNOWN}:
         return None
     return replace(state, phase=Phase.LANDED, first_sent_at=None, replay_until=None, sends=0, probes=0)
 

@@ -139,7 +139,7 @@ async def test_every_history_leaves_the_state_the_core_says(backend: Backend, mo
 
 async def test_counters_follow_every_history(backend: Backend) -> None:
     """The counters hold each grant once, under the state it is shown with."""
-    ids = [await consented_grant(backend) for _ in range(4)]
+    ids = [await consented_grant(backend) for _ in range(5)]
     refused = await sent(backend, ids[1])
     await backend.store.apply(ids[1], lease.Refused(refused.attempt, refused.generation, refused.consent))
     unknown = await sent(backend, ids[2])
@@ -148,7 +148,10 @@ async def test_counters_follow_every_history(backend: Backend) -> None:
     await backend.store.apply(ids[3], lease.Unknown(landed.attempt))
     land = lease.Land(landed.attempt, landed.generation, landed.consent, "t1")
     await backend.store.keep_and_land(ids[3], land, SEALED, EVENT)
-    expected = {"ok": 2, "quarantined": 1, "unknown": 1, "frozen": 0, "revoked": 0}
+    not_rotated = await sent(backend, ids[4])
+    await backend.store.apply(ids[4], lease.Unknown(not_rotated.attempt))
+    await backend.store.apply(ids[4], lease.NotRotated(not_rotated.attempt))
+    expected = {"ok": 3, "quarantined": 1, "unknown": 1, "frozen": 0, "revoked": 0}
     assert expected == await backend.store.grant_counts()
 
 

@@ -238,10 +238,11 @@ def test_a_provider_that_returns_the_same_token_lands() -> None:
 # --- the other ends of a send ----------------------------------------------------------------------------------------
 
 
-def test_not_rotated() -> None:
-    """A good reply without a refresh token ends the doubt and leaves token and generation."""
-    expected = replace(SENT, phase=Phase.LANDED, first_sent_at=None, sends=0)
-    assert expected == step(SENT, NotRotated(6), NOW, TIMES)
+@pytest.mark.parametrize("state", [SENT, UNKNOWN])
+def test_not_rotated(state: GrantState) -> None:
+    """A good reply without a refresh token ends the doubt, also one others declared; token and generation stay."""
+    expected = replace(state, phase=Phase.LANDED, first_sent_at=None, sends=0)
+    assert expected == step(state, NotRotated(6), NOW, TIMES)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +283,8 @@ def test_finish() -> None:
     ("state", "event"),
     [
         (SENT, NotRotated(5)),
-        (UNKNOWN, NotRotated(6)),
+        (UNKNOWN, NotRotated(5)),
+        (IDLE, NotRotated(6)),
         (PREPARED, NotSent(5, 0)),
         (LANDED, NotSent(6, 0)),
         (UNKNOWN, NotSent(6, 0)),

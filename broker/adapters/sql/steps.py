@@ -120,15 +120,19 @@ async def sent(connection: AsyncConnection, grant_id: str, event: lease.Sent, ti
 
 
 async def not_rotated(connection: AsyncConnection, grant_id: str, event: lease.NotRotated) -> GrantState | None:
-    """Land without a new token: the doubt is gone, the current token stays."""
-    return await _update(
+    """Land without a new token: the doubt is gone, also one that others declared, and the current token stays."""
+    before = await lock(connection, grant_id)
+    after = await _update(
         connection,
         grant_id,
         g.c.attempt == event.attempt,
-        g.c.phase == Phase.SENT,
+        g.c.phase.in_([Phase.SENT, Phase.UNKNOWN]),
         phase=Phase.LANDED,
         **_NOTHING_IN_DOUBT,
     )
+    if after is not None:
+        await move_counts(connection, before, after)
+    return after
 
 
 async def not_sent(connection: AsyncConnection, grant_id: str, event: lease.NotSent) -> GrantState | None:
