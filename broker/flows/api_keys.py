@@ -78,7 +78,7 @@ class ApiKeys:
 
     async def list_keys(self, trail: Trail) -> Sequence[ApiKey]:
         """Return all keys in name order."""
-        self._audit.offer(trail.event(Action.ADMIN_READ, self._clock.now(), detail="api_key list"))
+        await self._audit.record(trail.event(Action.ADMIN_READ, self._clock.now(), detail="api_key list"))
         return await self._keys.list_api_keys()
 
     async def disable(self, name: str, trail: Trail) -> None:

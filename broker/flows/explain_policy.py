@@ -55,7 +55,7 @@ class ExplainPolicy:
         asking = _parse_caller(caller)
         requested = scopes.parse_requested(wanted)
         trail.scopes = " ".join(requested)
-        self._audit.offer(trail.event(Action.ADMIN_READ, self._clock.now(), detail="policy"))
+        await self._audit.record(trail.event(Action.ADMIN_READ, self._clock.now(), detail="policy"))
         catalog = await self._catalogs.load_catalog()
         scopes.check_known(requested, catalog.providers.values())
         roles = policy.roles_of(catalog.roles, asking)

@@ -32,5 +32,5 @@ class ListEvents:
         if not 0 <= limit <= MAX_LIMIT:
             problem = f"0 to {MAX_LIMIT}"
             raise InvalidRequestError(f"the limit is {problem}", fields={"limit": problem})
-        self._audit.offer(trail.event(Action.ADMIN_READ, self._clock.now(), detail="audit"))
+        await self._audit.record(trail.event(Action.ADMIN_READ, self._clock.now(), detail="audit"))
         return await self._log.newest(limit or DEFAULT_LIMIT)

@@ -54,7 +54,7 @@ class ReadConfig:
         """
         if kind is Kind.GRANT:
             raise InvalidRequestError("grants have a list of their own", fields={"kind": "not grant"})
-        self._note(trail, f"{kind} list")
+        await self._note(trail, f"{kind} list")
         catalog = await self._catalogs.load_catalog()
         found = (value for value in catalog_objects(catalog) if kind_of(value) is kind)
         return Listing(tuple(sorted(found, key=lambda value: value.name)), catalog.version, catalog.revision)
@@ -69,7 +69,7 @@ class ReadConfig:
         if not 0 <= page_size <= MAX_PAGE:
             problem = f"0 to {MAX_PAGE}"
             raise InvalidRequestError(f"the page size is {problem}", fields={"page_size": problem})
-        self._note(trail, "grant list")
+        await self._note(trail, "grant list")
         size = page_size or DEFAULT_PAGE
         found = await self._grants.list_grants(after, size + 1)
         return GrantPage(found[:size], found[size - 1].name if len(found) > size else "")
@@ -82,12 +82,12 @@ class ReadConfig:
             StoreUnavailableError: the store is away.
         """
         trail.grant = name
-        self._note(trail, "grant")
+        await self._note(trail, "grant")
         grant = await self._grants.find_grant(name)
         if grant is None:
             raise NotFoundError("there is no such grant", metadata={"kind": Kind.GRANT.value, "name": name})
         return grant, await self._grants.list_attempts(grant.id, MAX_ATTEMPTS)
 
-    def _note(self, trail: Trail, what: str) -> None:
-        """Record the reading; nobody waits for it."""
-        self._audit.offer(trail.event(Action.ADMIN_READ, self._clock.now(), detail=what))
+    async def _note(self, trail: Trail, what: str) -> None:
+        """Record the reading before anything is read."""
+        await self._audit.record(trail.event(Action.ADMIN_READ, self._clock.now(), detail=what))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from broker.adapters.sql.admin import Change, change
 from broker.adapters.sql.errors import translate
 from broker.adapters.sql.lanes import Engine, Lane
 from broker.core import lease
+from broker.core.audit import Action, AuditEvent
 from broker.core.errors import StoreUnavailableError
 from broker.core.lease import GrantState, Phase
 from tests.contract.backends import EVENT, SEALED, SqlBackend, put_grant
@@ -193,6 +196,27 @@ async def test_a_cancelled_caller_does_not_cancel_the_commit(sql: SqlBackend) ->
         await caller
     go_on.set()
     assert "committed" == await _owner_later(sql, grant_id)
+
+
+async def test_a_version_is_noted_though_its_caller_left(sql: SqlBackend) -> None:
+    """What a cancelled operator's call committed is known in this process: freezes hold at once all the same."""
+    inside, go_on = asyncio.Event(), asyncio.Event()
+
+    async def work(_: Change) -> None:
+        inside.set()
+        await go_on.wait()
+
+    event = AuditEvent(datetime(2026, 1, 1, tzinfo=UTC), Action.CONFIG_PUT)
+    caller = asyncio.create_task(change(sql.database._lanes, work, event))
+    await inside.wait()
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    go_on.set()
+    while sql.database._lanes._running:
+        await asyncio.wait(set(sql.database._lanes._running))
+    noted = sql.store.version()
+    assert noted == await sql.store.read_version()
 
 
 async def _owner_later(sql: SqlBackend, grant_id: str) -> str | None:

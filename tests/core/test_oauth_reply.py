@@ -148,6 +148,7 @@ def test_a_refresh_token_that_cannot_be_kept_leaves_the_grant_unknown(strange: o
         ({"access_token": jwt(exp=NOW - 10)}, "expired"),
         ({"access_token": jwt(exp=float("-inf"))}, "expired"),
         ({"access_token": jwt(scope="caf\u00e9")}, "scope"),
+        ({"access_token": "e30.eyJzY29wZSI6ImEiLCJzY29wZSI6ImIifQ.c2ln"}, "duplicate_key"),  # scope a, scope b
         ({"error": "none"}, "error_in_success"),
     ],
 )

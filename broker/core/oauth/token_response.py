@@ -157,12 +157,18 @@ def _claim_scopes(unverified_claims: Mapping[str, object]) -> frozenset[str] | N
 
 
 def _unverified_claims(token: str) -> Mapping[str, object]:
-    """Return the claims of a token that looks like a JWT; an opaque token has none."""
+    """Return the claims of a token that looks like a JWT; an opaque token has none.
+
+    Raises:
+        MalformedReplyError: a claim stands there twice: nobody knows which one the API believes (RFC 7519 §4).
+    """
     parts = token.split(".")
     if len(parts) != 3:  # noqa: PLR2004 - header, claims, signature (RFC 7515 §3.1)
         return {}
     try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        claims = json.loads(
+            base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)), object_pairs_hook=_distinct
+        )
     except (ValueError, RecursionError):
         return {}
     return claims if isinstance(claims, dict) else {}
