@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.adapters.sql.admin import Change, change
+from broker.adapters.sql.database import SqlStore
 from broker.adapters.sql.errors import translate
 from broker.adapters.sql.lanes import Engine, Lane
 from broker.core import lease
@@ -215,6 +216,7 @@ async def test_a_version_is_noted_though_its_caller_left(sql: SqlBackend) -> Non
     go_on.set()
     while sql.database._lanes._running:
         await asyncio.wait(set(sql.database._lanes._running))
+    assert isinstance(sql.store, SqlStore)
     noted = sql.store.version()
     assert noted == await sql.store.read_version()
 
