@@ -10,6 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from broker.core.models import AbsentScope, NarrowingProfile, TokenEndpointAuth
+from broker.core.oauth.rfc8707 import resource_problem
 from broker.core.scopes import map_problems
 from broker.core.urls import origin_of
 
@@ -36,6 +37,7 @@ class ProviderConfig:
 
     Attributes:
         scopes: product scope → wire scopes; what it names replaces the preset's, one by one.
+        resources: what callers may name as `resource` (RFC 8707); none unless listed.
         default_expires_in, replay_window: seconds.
     """
 
@@ -49,6 +51,7 @@ class ProviderConfig:
     scopes: Mapping[str, tuple[str, ...]] | None = None
     wire_scopes: tuple[str, ...] | None = None
     api_origins: tuple[str, ...] | None = None
+    resources: tuple[str, ...] = ()
     narrowing: str | None = None
     absent_scope: str | None = None
     default_expires_in: int | None = None
@@ -120,6 +123,10 @@ def _urls(config: ProviderConfig) -> Found:
             wrong = "must be an origin: https://host[:port] in lower case, without a default port or a path"
         if wrong is not None:
             yield f"api_origins[{index}]", wrong
+    for index, resource in enumerate(config.resources):
+        wrong = resource_problem(resource)
+        if wrong is not None:
+            yield f"resources[{index}]", wrong
 
 
 def _needs(config: ProviderConfig) -> Found:

@@ -19,6 +19,7 @@ from broker.core.errors import (
     GrantAmbiguousError,
     GrantConflictError,
     GrantHeldError,
+    InvalidRequestError,
     LifetimeUnattainableError,
     PolicyDeniedError,
     RateLimitedError,
@@ -233,6 +234,11 @@ class GetToken:
         if decision.policy is None or grant is None or client is None or provider is None:
             raise PolicyDeniedError("no policy allows this caller the grant and every scope asked for")
         trail.client, trail.provider, trail.policy = client.name, provider.name, decision.policy.name
+        if request.resource and request.resource not in provider.resources:
+            raise InvalidRequestError(
+                "the provider is not configured for this resource",
+                fields={"resource": "must be one of the provider's configured resources"},
+            )
         asked = scopes.resolve(requested, provider)
         if provider.frozen or grant.state.hold is not lease.Hold.NONE:
             raise GrantHeldError("the grant is held by operators")

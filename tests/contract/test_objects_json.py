@@ -16,7 +16,7 @@ from broker.adapters.sql.objects_json import (
     encode_object,
     mac_input,
 )
-from broker.core.models import Client, Issuer, Kind, Limit, Origin, Policy, Provider, RoleBinding
+from broker.core.models import Client, Issuer, Kind, Limit, Origin, Policy, Provider, RoleBinding, TokenEndpointAuth
 
 KINDS: dict[Kind, type[StoredObject]] = {
     Kind.PROVIDER: Provider,
@@ -57,6 +57,10 @@ def test_an_older_text_has_defaults_for_newer_attributes() -> None:
     text = '{"issuer":"https://k8s","audience":"broker","algorithms":["ES256"],"extra_audiences":[]}'
     expected = Issuer("i1", "k8s", Origin.FILE, "https://k8s", "broker", algorithms=("ES256",))
     assert expected == decode_object(Kind.ISSUER, "i1", "k8s", Origin.FILE, text)
+    provider = Provider("p1", "as", Origin.FILE, "generic", "i", "t", TokenEndpointAuth.CLIENT_SECRET_POST, {})
+    text = encode_object(provider).replace('"resources":[],', "")
+    assert "resources" not in text
+    assert provider == decode_object(Kind.PROVIDER, "p1", "as", Origin.FILE, text)
 
 
 @given(st.frozensets(TEXT))

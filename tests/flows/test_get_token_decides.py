@@ -211,3 +211,14 @@ async def test_new_grant_is_found_once_the_version_is_known(world: World, replic
     await world.put(grant("late"), policy("late", "key:orders", "late", "read"))
     await replica.view.catch_up(await world.store.read_version())
     assert "late" == (await replica.get(grant="late")).grant
+
+
+async def test_resources_are_the_configured_ones(replica: Replica, world: World) -> None:
+    """A resource the provider's configuration does not list is refused, and only to callers policy allows the grant."""
+    for resource in ("https://api.example/", "https://api.example/v1", "urn:any"):
+        error = await refusal(replica, resource=resource)
+        assert (InvalidRequestError, ["resource"]) == (type(error), list(error.fields))
+    assert PolicyDeniedError is type(await refusal(replica, caller="nobody", resource="urn:any"))
+    assert [] == world.endpoint.requests
+    await replica.get(resource="https://api.example")
+    assert ["https://api.example"] == [request["resource"] for request in world.endpoint.requests]

@@ -82,6 +82,7 @@ PROVIDER = Provider(
     scopes={"read": READ, "trade": TRADE, "withdraw": (), "admin": ("boss",)},
     wire_scopes=frozenset({"news"}),
     api_origins=("https://api.example",),
+    resources=("https://api.example",),
 )
 CLIENT = Client("c1", "desk", Origin.RPC, "aries", "desk-app")
 

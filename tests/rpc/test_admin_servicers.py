@@ -45,7 +45,8 @@ FILE = """\
 revision: 3
 providers:
   - {name: aries, preset: aries, narrowing: additional, replay_window: 60, wire_scopes: [extra:word],
-     scopes: {withdraw: [withdraw], admin: []}, default_expires_in: 600, absent_scope: refuse}
+     scopes: {withdraw: [withdraw], admin: []}, default_expires_in: 600, absent_scope: refuse,
+     resources: ["https://api.example/v1"]}
 clients:
   - {name: desk, provider: aries, client_id: desk-app}
 grants:

@@ -92,6 +92,7 @@ class Provider(_message.Message):
     DEFAULT_EXPIRES_IN_FIELD_NUMBER: _builtins.int
     REPLAY_WINDOW_FIELD_NUMBER: _builtins.int
     INSECURE_LOOPBACK_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required."""
     preset: _builtins.str
@@ -128,6 +129,10 @@ class Provider(_message.Message):
     def api_origins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Origins a token may be sent to; absent: the base URL's."""
 
+    @_builtins.property
+    def resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Resources callers may name (RFC 8707): exact absolute URIs; none unless listed."""
+
     def __init__(
         self,
         *,
@@ -146,10 +151,11 @@ class Provider(_message.Message):
         default_expires_in: _builtins.int = ...,
         replay_window: _builtins.int | None = ...,
         insecure_loopback: _builtins.bool = ...,
+        resources: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_replay_window", b"_replay_window", "replay_window", b"replay_window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_replay_window", b"_replay_window", "absent_scope", b"absent_scope", "api_origins", b"api_origins", "authorize_url", b"authorize_url", "base_url", b"base_url", "default_expires_in", b"default_expires_in", "insecure_loopback", b"insecure_loopback", "issuer", b"issuer", "name", b"name", "narrowing", b"narrowing", "preset", b"preset", "replay_window", b"replay_window", "scopes", b"scopes", "token_endpoint_auth", b"token_endpoint_auth", "token_url", b"token_url", "wire_scopes", b"wire_scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_replay_window", b"_replay_window", "absent_scope", b"absent_scope", "api_origins", b"api_origins", "authorize_url", b"authorize_url", "base_url", b"base_url", "default_expires_in", b"default_expires_in", "insecure_loopback", b"insecure_loopback", "issuer", b"issuer", "name", b"name", "narrowing", b"narrowing", "preset", b"preset", "replay_window", b"replay_window", "resources", b"resources", "scopes", b"scopes", "token_endpoint_auth", b"token_endpoint_auth", "token_url", b"token_url", "wire_scopes", b"wire_scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__replay_window: _TypeAlias = _typing.Literal["replay_window"]  # noqa: Y015
     _WhichOneofArgType__replay_window: _TypeAlias = _typing.Literal["_replay_window", b"_replay_window"]  # noqa: Y015
