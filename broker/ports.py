@@ -186,7 +186,8 @@ class GrantStore(Protocol):
         """Insert a first refresh token and run Consented, with its event and a new version, in one transaction.
 
         The token is sealed for consent+1 and attempt+1 of the state read before, so both are fenced: None, and nothing
-        written, when either moved since or the grant is held. A `subject` of None leaves the grant's own.
+        written, when either moved since or the grant is held. A token that is there already is replaced while it was
+        never sent nor refused. A `subject` of None leaves the grant's own.
         """
 
     async def current_refresh_token(self, grant_id: str) -> StoredRefreshToken | None:

@@ -29,14 +29,16 @@ A token is "new" when it belongs to this grant and consent, was never sent, neve
                    landed if attempt is mine, else idle, attempt+1   (attempt is mine or phase≠sent); never the lease
     NotRotated     landed, doubt cleared, same generation            attempt; sent or unknown
     NotSent        back to idle, or to unknown while an earlier      attempt; prepared or sent
-                   send is in doubt; sends-1 if counted; not_before
+                   send is in doubt; sends-1 if counted; not_before;
+                   the token unsent again if this was its first send
     NotConsumed    as NotSent, the send stays counted                attempt, sent
     Refused        token refused; then the newest new token,         attempt, generation, consent, sent
                    else quarantined
     Unknown        sent → unknown                                    sent, and attempt is mine or the lease is over
     Finish         landed → idle                                     attempt, landed
     Consented      consent, generation, attempt, epoch +1; current,  hold=none
-                   idle, ok, doubt cleared
+                   idle, ok, doubt cleared; a token kept already and
+                   never used is sealed anew, of this login
 
 Not in the table of the first draft and added here: NotSent from `prepared` (a connection refused before the licence
 to write was taken gives the lease back at once instead of making others wait for its end).
@@ -273,6 +275,11 @@ def is_new(state: GrantState, token: KeptToken) -> bool:
     )
 
 
+def was_used(token: KeptToken) -> bool:
+    """Tell whether `token` was sent or refused: to bring it once more would be a reuse."""
+    return token.first_sent_at is not None or token.refused_at is not None
+
+
 def _lease_over(state: GrantState, now: int) -> bool:
     return state.lease_until <= now
 
@@ -281,6 +288,12 @@ def _keep(state: GrantState, fingerprint: str, consent: int, attempt: int, now: 
     if any(token.fingerprint == fingerprint for token in state.tokens):
         return state.tokens
     return (*state.tokens, KeptToken(fingerprint, consent, attempt, received_at=now))
+
+
+def _keep_anew(state: GrantState, fingerprint: str, consent: int, attempt: int, now: int) -> tuple[KeptToken, ...]:
+    """Keep a token as received now; one that was sent or refused stays as it is."""
+    others = tuple(token for token in state.tokens if token.fingerprint != fingerprint or was_used(token))
+    return _keep(replace(state, tokens=others), fingerprint, consent, attempt, now)
 
 
 def _take(state: GrantState, event: Take, now: int, times: RedeemTimes) -> GrantState | None:
@@ -318,8 +331,9 @@ def _sent(state: GrantState, event: Sent, now: int, times: RedeemTimes) -> Grant
         or _lease_over(state, now)
     ):
         return None
+    first_sent_at = now if state.first_sent_at is None else state.first_sent_at
     tokens = tuple(
-        replace(token, first_sent_at=now)
+        replace(token, first_sent_at=first_sent_at)
         if token.fingerprint == state.current and token.first_sent_at is None
         else token
         for token in state.tokens
@@ -328,7 +342,7 @@ def _sent(state: GrantState, event: Sent, now: int, times: RedeemTimes) -> Grant
     return replace(
         state,
         phase=Phase.SENT,
-        first_sent_at=now if state.first_sent_at is None else state.first_sent_at,
+        first_sent_at=first_sent_at,
         replay_until=window_end if state.replay_until is None else state.replay_until,
         sends=state.sends + 1,
         lease_until=now + times.lease,
@@ -377,7 +391,18 @@ def _not_sent(state: GrantState, event: NotSent, now: int) -> GrantState | None:
     if state.attempt != event.attempt or state.phase not in {Phase.PREPARED, Phase.SENT}:
         return None
     sends = state.sends - 1 if state.phase is Phase.SENT else state.sends
-    return _give_back(state, sends, in_doubt=sends > 0, not_before=now + event.back_off)
+    back = _give_back(state, sends, in_doubt=sends > 0, not_before=now + event.back_off)
+    return replace(back, tokens=_unsent(state)) if (state.phase, state.sends) == (Phase.SENT, 1) else back
+
+
+def _unsent(state: GrantState) -> tuple[KeptToken, ...]:
+    """Take back that the current token was sent, unless an earlier send, told by its own time, was written."""
+    return tuple(
+        replace(token, first_sent_at=None)
+        if token.fingerprint == state.current and token.first_sent_at == state.first_sent_at
+        else token
+        for token in state.tokens
+    )
 
 
 def _not_consumed(state: GrantState, event: NotConsumed, now: int) -> GrantState | None:
@@ -431,7 +456,7 @@ def _consented(state: GrantState, event: Consented, now: int) -> GrantState | No
     attempt = state.attempt + 1
     return replace(
         state,
-        tokens=_keep(state, event.fingerprint, consent, attempt, now),
+        tokens=_keep_anew(state, event.fingerprint, consent, attempt, now),
         consent=consent,
         generation=state.generation + 1,
         epoch=state.epoch + 1,

@@ -105,7 +105,7 @@ class ImportGrant:
         state = grant.state
         binding = refresh_token_binding(grant.id, state.consent + 1, state.attempt + 1, origin_of(provider.token_url))
         fingerprint = self._cipher.fingerprint(refresh_token)
-        if any(token.fingerprint == fingerprint and _was_used(token) for token in state.tokens):
+        if any(token.fingerprint == fingerprint and lease.was_used(token) for token in state.tokens):
             problem = "the grant had this token before and used it: there is nothing to import"
             raise InvalidRequestError(problem, fields={"refresh_token": problem})
         sealed = await self._cipher.seal(refresh_token, binding)
@@ -125,7 +125,3 @@ class ImportGrant:
 
 async def _redeem(redeem_now: RedeemNow, grant_name: str) -> bool:
     return await redeem_now(grant_name)
-
-
-def _was_used(token: lease.KeptToken) -> bool:
-    return token.first_sent_at is not None or token.refused_at is not None

@@ -45,6 +45,13 @@ async def consented_grant(backend: Backend) -> str:
     return grant_id
 
 
+async def state_of(backend: Backend, grant_id: str) -> GrantState:
+    """Return a grant's state as stored, tokens included."""
+    grant = await backend.store.get_grant(grant_id)
+    assert grant is not None
+    return grant.state
+
+
 async def sent(backend: Backend, grant_id: str) -> GrantState:
     """Take a grant and get the licence to write."""
     taken = await backend.store.apply(grant_id, lease.Take("me"))
@@ -217,6 +224,37 @@ async def test_a_consent_is_fenced_by_what_its_token_was_sealed_for(backend: Bac
     grant = await backend.store.get_grant(grant_id)
     assert grant is not None
     assert (["t0"], None) == ([token.fingerprint for token in grant.state.tokens], grant.subject)
+
+
+@pytest.mark.parametrize("used", [False, True])
+async def test_a_token_is_sealed_anew_until_it_is_used(backend: Backend, used: bool) -> None:
+    """A token brought again is stored as sealed now, unless it was sent: then it stays as it was."""
+    grant_id = await consented_grant(backend)
+    if used:
+        await sent(backend, grant_id)
+    before = await state_of(backend, grant_id)
+    args = (grant_id, lease.Consented("t0"), before.consent, replace(SEALED, ciphertext=b"anew"), None, EVENT)
+    after = await backend.store.keep_and_consent(*args, expected_attempt=before.attempt)
+    assert after is not None
+    current = await backend.store.current_refresh_token(grant_id)
+    assert current is not None
+    expected = (1, 1, SEALED.ciphertext) if used else (after.consent, after.attempt, b"anew")
+    assert expected == (current.consent, current.attempt, current.sealed.ciphertext)
+
+
+async def test_a_send_taken_back_leaves_the_token_unsent(backend: Backend) -> None:
+    """A token counts as never sent after a first send that did not happen, but not after an earlier one that did."""
+    grant_id = await consented_grant(backend)
+    state = await sent(backend, grant_id)
+    await backend.store.apply(grant_id, lease.NotSent(state.attempt, 0))
+    (never_sent,) = (await state_of(backend, grant_id)).tokens
+    state = await sent(backend, grant_id)
+    await backend.store.apply(grant_id, lease.NotConsumed(state.attempt, 0))
+    await backend.advance(20)
+    state = await sent(backend, grant_id)
+    await backend.store.apply(grant_id, lease.NotSent(state.attempt, 0))
+    (once_sent,) = (await state_of(backend, grant_id)).tokens
+    assert (None, True) == (never_sent.first_sent_at, once_sent.first_sent_at is not None)
 
 
 async def test_a_consent_learns_the_subject_and_moves_the_version(backend: Backend) -> None:

@@ -88,6 +88,7 @@ def neighbours(state: GrantState) -> Iterator[GrantState]:
     yield replace(state, not_before=300_000)
     yield replace(state, first_sent_at=None, replay_until=None)
     yield replace(state, first_sent_at=-30_000)
+    yield replace(state, first_sent_at=-60_000, sends=1)
     yield replace(state, replay_until=200_000)
     for sends in range(4):
         yield replace(state, sends=sends)

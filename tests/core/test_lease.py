@@ -30,6 +30,7 @@ from broker.core.lease import (
     Unknown,
     is_new,
     step,
+    was_used,
 )
 
 TIMES = RedeemTimes(
@@ -263,6 +264,21 @@ def test_giving_back(state: GrantState, event: NotSent | NotConsumed, phase: Pha
     assert (moved.first_sent_at is not None) == (phase is Phase.UNKNOWN)
 
 
+@pytest.mark.parametrize(
+    ("state", "unsent"),
+    [
+        (SENT, True),
+        (replace(SENT, phase=Phase.PREPARED, sends=0), False),
+        (replace(SENT, sends=2), False),
+        (replace(SENT, tokens=(replace(SENT_TOKEN, first_sent_at=NOW - 500),)), False),
+    ],
+)
+def test_a_first_send_that_did_not_happen_is_taken_back(state: GrantState, unsent: bool) -> None:
+    """Only the step that undoes the one send counted makes the token unsent, and only if that was its first send."""
+    (token,) = after(state, NotSent(6, 0)).tokens
+    assert unsent == (token.first_sent_at is None)
+
+
 def test_unknown_by_its_owner() -> None:
     """The owner says it at any time."""
     assert UNKNOWN == step(SENT, Unknown(6), NOW, TIMES)
@@ -422,8 +438,11 @@ class Redeem(RuleBasedStateMachine):
         kept = {token.fingerprint: token for token in moved.tokens}
         for token in before.tokens:
             same = kept[token.fingerprint]
-            assert (token.consent, token.attempt, token.received_at) == (same.consent, same.attempt, same.received_at)
-            assert token.first_sent_at in {None, same.first_sent_at}
+            if not (isinstance(event, Consented) and event.fingerprint == token.fingerprint and not was_used(token)):
+                facts = (token.consent, token.attempt, token.received_at)
+                assert facts == (same.consent, same.attempt, same.received_at)
+            if not (isinstance(event, NotSent) and (before.phase, before.sends) == (Phase.SENT, 1)):
+                assert token.first_sent_at in {None, same.first_sent_at}
             assert token.refused_at is None or same.refused_at is not None
         assert (before.current == moved.current) or before.generation < moved.generation
         assert before.hold == moved.hold

@@ -187,7 +187,8 @@ class MemoryStore:
         after = self._step(grant_id, event)
         if after is None:
             return None
-        self._sealed.setdefault((grant_id, event.fingerprint), sealed)
+        if any((kept.fingerprint, kept.attempt) == (event.fingerprint, after.attempt) for kept in after.tokens):
+            self._sealed[grant_id, event.fingerprint] = sealed
         self._grants[grant_id] = replace(grant, state=after, subject=grant.subject if subject is None else subject)
         self._changed(received, [(Kind.GRANT, grant_id)])
         return after

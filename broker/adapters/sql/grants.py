@@ -128,7 +128,7 @@ class SqlGrants(Part):
             after = await steps.consented(connection, grant_id, event, before)
             if after is None:
                 raise Unchanged
-            await steps.keep(connection, grant_id, event.fingerprint, after.consent, after.attempt, sealed)
+            await steps.keep_anew(connection, grant_id, event.fingerprint, after.consent, after.attempt, sealed)
             if subject is not None:
                 await self._set_subject(connection, grant_id, subject)
             under_way.touched.add((Kind.GRANT, grant_id))

@@ -23,6 +23,7 @@ Condition = ColumnElement[bool]
 
 _LEASE_OVER: Final = g.c.lease_until <= now_ms()
 _NOTHING_IN_DOUBT: Final[dict[str, Any]] = {"first_sent_at": None, "replay_until": None, "sends": 0, "probes": 0}
+_TOKEN_KEY: Final = ("grant_id", "fingerprint")
 
 
 async def run(  # noqa: C901, PLR0911 - one branch per step of the table
@@ -114,7 +115,7 @@ async def sent(connection: AsyncConnection, grant_id: str, event: lease.Sent, ti
         await connection.execute(
             update(t)
             .where(t.c.grant_id == grant_id, t.c.fingerprint == after.current, t.c.first_sent_at.is_(None))
-            .values(first_sent_at=after.lease_until - times.lease)  # the moment the row was written
+            .values(first_sent_at=after.first_sent_at)
         )
     return after
 
@@ -136,17 +137,25 @@ async def not_rotated(connection: AsyncConnection, grant_id: str, event: lease.N
 
 
 async def not_sent(connection: AsyncConnection, grant_id: str, event: lease.NotSent) -> GrantState | None:
-    """Give the lease back; a send that did not happen is not counted."""
+    """Give the lease back; a send that did not happen is not counted, and a first one is taken back."""
+    before = await lock(connection, grant_id)
     left = case((g.c.phase == Phase.SENT, g.c.sends - 1), else_=g.c.sends)
-    return await _give_back(
+    after = await _give_back(
         connection,
         grant_id,
         g.c.attempt == event.attempt,
         g.c.phase.in_([Phase.PREPARED, Phase.SENT]),
+        before=before,
         sends=left,
         in_doubt=left > 0,
         back_off=event.back_off,
     )
+    if after is not None and before is not None and (before.phase, before.sends) == (Phase.SENT, 1):
+        is_current = (t.c.grant_id == grant_id) & (t.c.fingerprint == before.current)
+        # A time of its own tells an earlier send, which was written.
+        unsent = update(t).where(is_current, t.c.first_sent_at == before.first_sent_at).values(first_sent_at=None)
+        await connection.execute(unsent)
+    return after
 
 
 async def not_consumed(connection: AsyncConnection, grant_id: str, event: lease.NotConsumed) -> GrantState | None:
@@ -156,6 +165,7 @@ async def not_consumed(connection: AsyncConnection, grant_id: str, event: lease.
         grant_id,
         g.c.attempt == event.attempt,
         g.c.phase == Phase.SENT,
+        before=await lock(connection, grant_id),
         sends=g.c.sends,
         in_doubt=g.c.sends > 1,
         back_off=event.back_off,
@@ -228,16 +238,38 @@ async def keep(  # noqa: PLR0913 - the columns of a token
     connection: AsyncConnection, grant_id: str, fingerprint: str, consent: int, attempt: int, sealed: Sealed
 ) -> None:
     """Insert a received token; one that is there already stays as it is."""
-    insert = insert_into(connection, t).values(
-        grant_id=grant_id,
-        fingerprint=fingerprint,
-        consent=consent,
-        attempt=attempt,
-        key_id=sealed.key_id,
-        ciphertext=sealed.ciphertext,
-        received_at=now_ms(),
+    insert = insert_into(connection, t).values(_token(grant_id, fingerprint, consent, attempt, sealed))
+    await connection.execute(insert.on_conflict_do_nothing(index_elements=_TOKEN_KEY))
+
+
+async def keep_anew(  # noqa: PLR0913 - the columns of a token
+    connection: AsyncConnection, grant_id: str, fingerprint: str, consent: int, attempt: int, sealed: Sealed
+) -> None:
+    """Insert the token of a consent, or replace it as long as it was never used; a used one stays as it is.
+
+    It may have been sealed for an endpoint that was wrong.
+    """
+    token = _token(grant_id, fingerprint, consent, attempt, sealed)
+    insert = insert_into(connection, t).values(token)
+    await connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=_TOKEN_KEY,
+            set_={name: value for name, value in token.items() if name not in _TOKEN_KEY},
+            where=t.c.first_sent_at.is_(None) & t.c.refused_at.is_(None),
+        )
     )
-    await connection.execute(insert.on_conflict_do_nothing(index_elements=["grant_id", "fingerprint"]))
+
+
+def _token(grant_id: str, fingerprint: str, consent: int, attempt: int, sealed: Sealed) -> dict[str, Any]:
+    return {
+        "grant_id": grant_id,
+        "fingerprint": fingerprint,
+        "consent": consent,
+        "attempt": attempt,
+        "key_id": sealed.key_id,
+        "ciphertext": sealed.ciphertext,
+        "received_at": now_ms(),
+    }
 
 
 async def land(connection: AsyncConnection, grant_id: str, event: lease.Land) -> GrantState | None:
@@ -289,15 +321,15 @@ async def consented(
     return after
 
 
-async def _give_back(
+async def _give_back(  # noqa: PLR0913 - the columns that change
     connection: AsyncConnection,
     grant_id: str,
     *conditions: Condition,
+    before: GrantState | None,
     sends: ColumnElement[int],
     in_doubt: Condition,
     back_off: int,
 ) -> GrantState | None:
-    before = await lock(connection, grant_id)
     after = await _update(
         connection,
         grant_id,

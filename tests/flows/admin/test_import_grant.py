@@ -118,6 +118,24 @@ async def test_a_token_used_before_is_refused(kit: AdminKit) -> None:
         await importing(kit, rotates)("g", TOKEN, trail())
 
 
+async def test_a_token_is_imported_again_after_a_wrong_endpoint(kit: AdminKit) -> None:
+    """A token that was never written to the socket is sealed for the endpoint configured now when imported again."""
+    wrong = FILE.replace("preset: aries", "preset: generic, token_url: 'https://wrong.example/token'")
+    await kit.apply(wrong)
+    await importing(kit, keeps)("g", TOKEN, trail())
+    grant = await kit.grant("g")
+    state = await kit.store.apply(grant.id, lease.Take("me"))
+    assert state is not None
+    assert await kit.store.apply(grant.id, lease.Sent(state.attempt, state.generation, None)) is not None
+    assert await kit.store.apply(grant.id, lease.NotSent(state.attempt, 0)) is not None
+    await kit.apply(FILE.replace("revision: 1", "revision: 2"))
+    await importing(kit, keeps)("g", TOKEN, trail())
+    stored = await kit.store.current_refresh_token(grant.id)
+    assert stored is not None
+    binding = refresh_token_binding(grant.id, stored.consent, stored.attempt, "https://api.aries.com")
+    assert TOKEN == await kit.keyring.open(stored.sealed, binding)
+
+
 async def test_grants_that_take_no_token_are_refused(kit: AdminKit) -> None:
     """Unknown grants, those of another type and those on a frozen provider are told apart, to operators."""
     await kit.apply(FILE)
