@@ -275,8 +275,11 @@ class KeyStore(Protocol):
     async def add_api_key(self, key: ApiKey, event: AuditEvent) -> int:
         """Store a new key and its event, raise the version; AlreadyExistsError when the name or id is taken."""
 
-    async def set_api_key(self, key: ApiKey, event: AuditEvent) -> int:
-        """Replace a key's mutable part (mac, disabled) and raise the version; NotFoundError."""
+    async def set_api_key(self, key: ApiKey, event: AuditEvent, *, expected_version: int | None = None) -> int:
+        """Replace a key's mutable part (mac, disabled) and raise the version; NotFoundError.
+
+        With `expected_version`, nothing is written unless the version is still that one: CatalogMovedError.
+        """
 
 
 @dataclass(frozen=True, slots=True)

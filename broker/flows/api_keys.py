@@ -12,8 +12,9 @@ from broker.core import admins
 from broker.core.api_keys import ID_BYTES, SECRET_BYTES, build_api_key, maced_api_key
 from broker.core.audit import Action
 from broker.core.errors import InvalidRequestError, NotFoundError
-from broker.core.models import ApiKey
+from broker.core.models import ApiKey, Catalog
 from broker.core.secret import Secret
+from broker.flows.stored_config import settled
 from broker.flows.trail import Trail
 from broker.ports import AuditSink, CatalogStore, Clock, KeyStore, MacKeys
 
@@ -91,19 +92,23 @@ class ApiKeys:
         """
         trail.object_kind, trail.object_name = KIND, name
         async with self._changing:
-            before = await self._keys.list_api_keys()
-            key = next((key for key in before if key.name == name), None)
-            if key is None:
-                raise NotFoundError("there is no such key", metadata={"kind": KIND, "name": name})
-            if key.disabled:
-                return
-            ended = replace(key, disabled=True)
-            await self._protect_last_admin(before, [ended if other is key else other for other in before])
-            event = trail.event(Action.KEY_DISABLE, self._clock.now(), detail=f"id {key.id}")
-            await self._keys.set_api_key(ended, event)
+            await settled(lambda: self._disable_once(name, trail))
 
-    async def _protect_last_admin(self, before: Sequence[ApiKey], after: Sequence[ApiKey]) -> None:
+    async def _disable_once(self, name: str, trail: Trail) -> None:
+        """Decide on what is stored now; CatalogMovedError when another process changed something meanwhile."""
         catalog = await self._catalogs.load_catalog()
+        before = await self._keys.list_api_keys()
+        key = next((key for key in before if key.name == name), None)
+        if key is None:
+            raise NotFoundError("there is no such key", metadata={"kind": KIND, "name": name})
+        if key.disabled:
+            return
+        ended = replace(key, disabled=True)
+        self._protect_last_admin(catalog, before, [ended if other is key else other for other in before])
+        event = trail.event(Action.KEY_DISABLE, self._clock.now(), detail=f"id {key.id}")
+        await self._keys.set_api_key(ended, event, expected_version=catalog.version)
+
+    def _protect_last_admin(self, catalog: Catalog, before: Sequence[ApiKey], after: Sequence[ApiKey]) -> None:
         now = self._clock.now()
         had = admins.live_admins(catalog, before, now, trusts_spiffe=self._trusts_spiffe)
         has = admins.live_admins(catalog, after, now, trusts_spiffe=self._trusts_spiffe)

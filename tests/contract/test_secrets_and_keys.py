@@ -9,7 +9,15 @@ import pytest
 
 from broker.core.errors import AlreadyExistsError, NotFoundError, StoreUnavailableError
 from broker.core.models import ApiKey, Client, Kind, Origin
-from broker.ports import AttemptRecord, ClientSecretVersion, DataKey, KeyPurpose, KeyState, ObjectChange
+from broker.ports import (
+    AttemptRecord,
+    CatalogMovedError,
+    ClientSecretVersion,
+    DataKey,
+    KeyPurpose,
+    KeyState,
+    ObjectChange,
+)
 from tests.contract.backends import DATA_KEYS, EVENT, SEALED, Backend, SqlBackend
 
 SECRET = ClientSecretVersion("c1", 1, SEALED, "https://auth.example")
@@ -68,6 +76,16 @@ async def test_a_key_is_disabled_but_never_renamed(backend: Backend) -> None:
     assert replace(wanted, name="reports", bootstrap_until=5) == await backend.store.find_api_key("kid1")
     with pytest.raises(NotFoundError):
         await backend.store.set_api_key(replace(KEY, id="nobody"), EVENT)
+
+
+async def test_a_key_is_not_set_on_an_old_version(backend: Backend) -> None:
+    """A change of a key that was decided on another version is not made; on this one it is."""
+    version = await backend.store.add_api_key(KEY, EVENT)
+    ended = replace(KEY, disabled=True)
+    with pytest.raises(CatalogMovedError):
+        await backend.store.set_api_key(ended, EVENT, expected_version=version - 1)
+    assert KEY == await backend.store.find_api_key("kid1")
+    assert version + 1 == await backend.store.set_api_key(ended, EVENT, expected_version=version)
 
 
 @pytest.mark.parametrize("tampering", ["name = 'admin'", "id = 'kid9'", "bootstrap_until = 9", "disabled = true"])

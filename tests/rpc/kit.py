@@ -112,7 +112,7 @@ class Keys:
         self.rows[key.id] = key
         return 1
 
-    async def set_api_key(self, key: ApiKey, event: AuditEvent) -> int:
+    async def set_api_key(self, key: ApiKey, event: AuditEvent, *, expected_version: int | None = None) -> int:
         if key.id not in self.rows:
             raise NotFoundError("no such key")
         self.rows[key.id] = key

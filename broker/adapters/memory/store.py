@@ -318,12 +318,15 @@ class MemoryStore:
         self._keys[key.id] = key
         return self._changed(event, [(_KEY_KIND, key.id)])
 
-    async def set_api_key(self, key: ApiKey, event: AuditEvent) -> int:
+    async def set_api_key(self, key: ApiKey, event: AuditEvent, *, expected_version: int | None = None) -> int:
         """Replace a key's MAC and whether it is disabled, raise the version; return it.
 
         Raises:
+            CatalogMovedError: the version is not the expected one.
             NotFoundError: there is no key of this id.
         """
+        if expected_version is not None and expected_version != self._version:
+            raise CatalogMovedError
         stored = self._keys.get(key.id)
         if stored is None:
             msg = "there is no such API key"

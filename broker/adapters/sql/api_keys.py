@@ -15,6 +15,7 @@ from broker.adapters.sql.tables import api_keys
 from broker.core.audit import AuditEvent
 from broker.core.errors import AlreadyExistsError, NotFoundError
 from broker.core.models import ApiKey
+from broker.ports import CatalogMovedError
 
 CHANGED_KIND = "api_key"
 """How the changes table names keys."""
@@ -66,14 +67,17 @@ class SqlApiKeys(Part):
         _, version = await change(self.lanes, work, event)
         return version
 
-    async def set_api_key(self, key: ApiKey, event: AuditEvent) -> int:
+    async def set_api_key(self, key: ApiKey, event: AuditEvent, *, expected_version: int | None = None) -> int:
         """Replace a key's MAC and whether it is disabled, raise the version; return it.
 
         Raises:
+            CatalogMovedError: the version is not the expected one.
             NotFoundError: there is no key of this id.
         """
 
         async def work(under_way: Change) -> None:
+            if expected_version is not None and under_way.version != expected_version + 1:
+                raise CatalogMovedError
             stored = await self._find(under_way.connection, key.id)
             if stored is None:
                 msg = "there is no such API key"

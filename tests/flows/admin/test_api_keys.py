@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 
 from broker.core.api_keys import maced_api_key, parse_api_key_id
 from broker.core.audit import Action
 from broker.core.errors import AlreadyExistsError, InvalidRequestError, NotFoundError
+from broker.core.models import ApiKey
 from tests.flows.admin.kit import AdminKit, trail
 
 
@@ -59,3 +63,24 @@ async def test_the_last_admin_s_key_is_not_ended(kit: AdminKit) -> None:
         await kit.api_keys.disable("alice", trail())
     await kit.api_keys.create("bob", trail())
     await kit.api_keys.disable("alice", trail())
+
+
+async def test_two_replicas_do_not_end_the_last_two_admins(kit: AdminKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key ended by another process after this one looked is seen before this one ends its own."""
+    for name in ("alice", "bob"):
+        await kit.api_keys.create(name, trail())
+    await kit.put("revision: 1\nroles: [{role: admin, callers: ['key:alice', 'key:bob']}]")
+    look = kit.store.list_api_keys
+
+    async def overtaken() -> Sequence[ApiKey]:
+        seen = await look()
+        (alice,) = (key for key in seen if key.name == "alice")
+        if not alice.disabled:
+            event = trail().event(Action.KEY_DISABLE, 0.0)
+            await kit.store.set_api_key(replace(alice, disabled=True), event)
+        return seen
+
+    monkeypatch.setattr(kit.store, "list_api_keys", overtaken)
+    with pytest.raises(InvalidRequestError, match="nobody could act as admin"):
+        await kit.api_keys.disable("bob", trail())
+    assert {"alice": True, "bob": False} == {key.name: key.disabled for key in await look()}
