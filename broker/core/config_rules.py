@@ -54,6 +54,9 @@ LIMIT_KEYS: Final[Mapping[LimitTarget, frozenset[str]]] = {
 }
 """What is known of a call when a limit of this target is spent."""
 
+LOCAL_ONLY: Final = "only in a configuration that the broker reads itself, with serve --config"
+"""Of what is refused over the network."""
+
 _RATE: Final = re.compile(r"([1-9][0-9]{0,5})/(s|min|h)")
 _SECONDS: Final = {"s": 1, "min": 60, "h": 3600}
 
@@ -70,6 +73,21 @@ def problems(config: ConfigFile) -> list[Problem]:
         for index, item in enumerate(items):
             path = f"{section}[{index}]"
             found += [Problem(f"{path}.{field}" if field else path, message) for field, message in _object(item)]
+    return found
+
+
+def remote_problems(config: ConfigFile) -> list[Problem]:
+    """Return what nobody may say over the network: what makes the broker read its machine's files or speak plain http.
+
+    Whoever may both name a token file and the server it is sent to could read any file of the machine.
+    """
+    found = []
+    for index, issuer in enumerate(config.issuers):
+        path = f"issuers[{index}]"
+        said = {"jwks_file": issuer.jwks_file, "ca_file": issuer.ca_file, "token_file": issuer.token_file}
+        found += [Problem(f"{path}.{field}", LOCAL_ONLY) for field, value in said.items() if value is not None]
+        if issuer.jwks_uri is not None and not issuer.jwks_uri.lower().startswith("https:"):
+            found.append(Problem(f"{path}.jwks_uri", f"plain http is taken {LOCAL_ONLY}"))
     return found
 
 

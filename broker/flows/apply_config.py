@@ -83,6 +83,7 @@ class ApplyConfig:
         trail: Trail,
         *,
         dry_run: bool = False,
+        remote: bool = False,
     ) -> Applied:
         """Apply all of it or nothing; the same file once more changes nothing.
 
@@ -91,6 +92,7 @@ class ApplyConfig:
             first_secrets: by client name; used only for clients that have no secret.
             trail: who applies it.
             dry_run: check everything, change nothing.
+            remote: it came over the network, not from a file the broker read itself.
 
         Raises:
             InvalidRequestError: naming everything that is wrong.
@@ -99,13 +101,14 @@ class ApplyConfig:
             StoreUnavailableError: the store is away; nothing was applied but, perhaps, some first secrets.
         """
         trail.object_kind, trail.object_name = "config", f"revision {config.revision}"
+        not_here = config_rules.remote_problems(config) if remote else []
 
         async def once() -> Applied:
             stored = await self._read(config)
             if config.revision > stored.catalog.revision:
-                plan = await self._plan(config, stored, first_secrets)
+                plan = await self._plan(config, stored, first_secrets, not_here)
             else:
-                plan = await self._unchanged(config, stored, first_secrets)
+                plan = await self._unchanged(config, stored, first_secrets, not_here)
             return _applied(
                 plan, stored.catalog.version if dry_run else await self._write(config.revision, plan, trail)
             )
@@ -120,10 +123,14 @@ class ApplyConfig:
     # --- checking ----------------------------------------------------------------------------------------------------
 
     async def _unchanged(
-        self, config: ConfigFile, stored: StoredConfig, given: Mapping[str, Secret | SecretSource]
+        self,
+        config: ConfigFile,
+        stored: StoredConfig,
+        given: Mapping[str, Secret | SecretSource],
+        not_here: Sequence[Problem],
     ) -> Plan:
         """Return a plan of nothing but first secrets that are still missing."""
-        _refuse(config_rules.problems(config))
+        _refuse([*config_rules.problems(config), *not_here])
         if config.revision < stored.catalog.revision:
             raise _stale(stored.catalog, "a newer revision of the file was applied")
         resolved = self._resolve.without_asking(config.providers, stored.catalog.providers, Origin.FILE)
@@ -133,10 +140,16 @@ class ApplyConfig:
         _refuse(unread)
         return Plan(stored, Difference(), stored.catalog, first, tuple(warnings))
 
-    async def _plan(self, config: ConfigFile, stored: StoredConfig, given: Mapping[str, Secret | SecretSource]) -> Plan:
+    async def _plan(
+        self,
+        config: ConfigFile,
+        stored: StoredConfig,
+        given: Mapping[str, Secret | SecretSource],
+        not_here: Sequence[Problem],
+    ) -> Plan:
         mine = stored.of_origin(Origin.FILE)
         staying = stored.staying(lambda value: value.origin is Origin.FILE)
-        _refuse(self._check.objects(config, mine, staying, stored.catalog))
+        _refuse([*self._check.objects(config, mine, staying, stored.catalog), *not_here])
         known = self._resolve.without_asking(config.providers, stored.catalog.providers, Origin.FILE)
         expected = _after(staying, mine, difference(mine, _wanted(config, known)))
         first, warnings, unread = await self._first_secrets.read(given, expected.clients)

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from broker.core import config_references
+from broker.core import config_references, config_rules
 from broker.core.audit import Action, AuditEvent
 from broker.core.config import ConfigFile, ConfigObject, Problem, merged, paths_of, sections
 from broker.core.config_change import merge
@@ -80,7 +80,7 @@ class EditObject:
             problems = self._check.objects(config, [] if old is None else [old], staying, stored.catalog)
             if isinstance(item, ProviderConfig) and item.insecure_loopback:
                 problems.append(Problem("providers[0].insecure_loopback", "plain http is allowed by the file only"))
-            _refuse(problems)
+            _refuse([*problems, *config_rules.remote_problems(config)])
             value = await self._build(item, stored.catalog)
             new = replace(value, id=self._new_id()) if old is None else merge(old, value)
             after = catalog_of((*catalog_objects(staying.catalog), new))

@@ -60,7 +60,10 @@ def test_the_least_configuration_is_right() -> None:
             {"api_origins": ("https://api.example", "https://API.example", "https://api.example/x")},
             ["api_origins[1]", "api_origins[2]"],
         ),
-        ({"resources": ("urn:a", "api", "https://api.example/#part", "")}, [f"resources[{index}]" for index in (1, 2, 3)]),
+        (
+            {"resources": ("urn:a", "api", "https://api.example/#part", "")},
+            [f"resources[{index}]" for index in (1, 2, 3)],
+        ),
         ({"api_origins": ("http://api.example", "https://a.example:443")}, ["api_origins[0]", "api_origins[1]"]),
         ({"scopes": {"read": ("trade",)}}, ["scopes"]),
         ({"scopes": {"delete": ("x",)}}, ["scopes"]),

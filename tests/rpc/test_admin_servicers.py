@@ -59,7 +59,7 @@ limits:
   - {name: a, applies_to: get_token, key: [caller, grant], windows: [{rate: 50/s, burst: 5}, {rate: 7/min, burst: 2}]}
   - {name: b, applies_to: admin, key: [caller], rate: 1/h, burst: 1}
 issuers:
-  - {name: k8s, issuer: i, audience: a, jwks_uri: "https://i.example/j", ca_file: /ca, token_file: /t,
+  - {name: k8s, issuer: i, audience: a, jwks_uri: "https://i.example/j",
      algorithms: [ES256], require: {ns: trading}, extra_audiences: [b]}
 roles:
   - {role: auditor, callers: ["key:x"]}
@@ -115,9 +115,37 @@ def message(text: str = FILE) -> config_pb2.Config:
 
 def test_a_file_arrives_as_it_was_written() -> None:
     """Text to message to value loses nothing that was said."""
-    written = parse_config(FILE).config
+    files = 'jwks_uri: "https://i.example/j", ca_file: /ca, token_file: /t'
+    text = FILE.replace('jwks_uri: "https://i.example/j"', files)
+    written = parse_config(text).config
+    assert written.issuers[0].token_file == "/t"
     expected = replace(written, roles=(replace(written.roles[0], name=""), written.roles[1]))
-    assert expected == config_file(message())
+    assert expected == config_file(message(text))
+
+
+@pytest.mark.parametrize(
+    ("keys", "fields"),
+    [
+        ("jwks_file: /j", ["jwks_file"]),
+        ('jwks_uri: "https://i.example/j", ca_file: /ca, token_file: /t', ["ca_file", "token_file"]),
+        ('jwks_uri: "http://127.0.0.1:1/j"', ["jwks_uri"]),
+    ],
+)
+async def test_nobody_points_the_broker_at_its_own_files(
+    kit: AdminKit, config: ConfigServicer, keys: str, fields: list[str]
+) -> None:
+    """Over the network no issuer names files of the broker's machine or plain http, however often it was applied."""
+    text = f"revision: 1\nissuers: [{{name: k8s, issuer: i, audience: a, {keys}}}]"
+    for _ in range(2):
+        with pytest.raises(InvalidRequestError) as applied:
+            await config.apply(config_pb2.ApplyRequest(config=message(text)), call())
+        item = config_pb2.Object(issuer=message(text).issuers[0])
+        with pytest.raises(InvalidRequestError) as put:
+            await config.put_object(config_pb2.PutObjectRequest(object=item, detach=True), call())
+        assert [f"issuers[0].{field}" for field in fields] == list(applied.value.fields)
+        assert [f"object.{field}" for field in fields] == list(put.value.fields)
+        assert all("serve --config" in told for told in (*applied.value.fields.values(), *put.value.fields.values()))
+        await kit.apply(text)
 
 
 async def test_what_is_listed_can_be_put_again(kit: AdminKit, config: ConfigServicer) -> None:

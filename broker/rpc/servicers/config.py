@@ -33,7 +33,8 @@ class ConfigServicer:
     async def apply(self, request: config_pb2.ApplyRequest, call: Call) -> config_pb2.ApplyResponse:
         """Answer Apply."""
         secrets = first_secrets(request.first_secrets)
-        applied = await self._apply_config(config_file(request.config), secrets, call.trail, dry_run=request.dry_run)
+        config = config_file(request.config)
+        applied = await self._apply_config(config, secrets, call.trail, dry_run=request.dry_run, remote=True)
         return config_pb2.ApplyResponse(
             version=applied.version,
             created=applied.created,

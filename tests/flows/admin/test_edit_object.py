@@ -77,7 +77,7 @@ async def test_what_is_needed_is_not_removed(kit: AdminKit) -> None:
     await kit.put("revision: 1\nproviders: [{name: aries, preset: aries}]")
     await kit.put("revision: 1\nclients: [{name: desk, provider: aries, client_id: a}]")
     await kit.put("revision: 1\ngrants: [{name: g, client: desk, type: client_credentials, scopes: [read]}]")
-    await kit.put("revision: 1\nissuers: [{name: k8s, issuer: i, audience: a, jwks_file: /j}]")
+    await kit.put("revision: 1\nissuers: [{name: k8s, issuer: i, audience: a, jwks_uri: 'https://i/j'}]")
     await kit.put("revision: 1\npolicies: [{name: p, callers: ['k8s:x'], grants: [g], scopes: [read]}]")
     for kind, name in ((Kind.PROVIDER, "aries"), (Kind.CLIENT, "desk"), (Kind.ISSUER, "k8s")):
         with pytest.raises(InvalidRequestError, match="still needs"):
@@ -151,7 +151,7 @@ async def test_the_first_admin_s_key_does_not_come_back_to_life(kit: AdminKit) -
 
 async def test_removing_the_issuer_of_the_only_admin_is_refused(kit: AdminKit) -> None:
     """Who vouches for the last admin stays as well."""
-    await kit.put("revision: 1\nissuers: [{name: sso, issuer: i, audience: a, jwks_file: /j}]")
+    await kit.put("revision: 1\nissuers: [{name: sso, issuer: i, audience: a, jwks_uri: 'https://i/j'}]")
     await kit.put("revision: 1\nroles: [{role: admin, callers: ['sso:alice']}]")
     with pytest.raises(InvalidRequestError) as caught:
         await kit.remove(Kind.ISSUER, "sso")

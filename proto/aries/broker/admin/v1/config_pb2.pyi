@@ -390,13 +390,13 @@ class Issuer(_message.Message):
     audience: _builtins.str
     """Required. Our audience."""
     jwks_uri: _builtins.str
-    """Where its keys are; or jwks_file."""
+    """Where its keys are; or jwks_file. Plain http to loopback only in a file that the broker reads itself."""
     jwks_file: _builtins.str
-    """A file of its keys on the broker's machine."""
+    """A file of its keys on the broker's machine. Output only: set in a file that the broker reads itself."""
     ca_file: _builtins.str
-    """CA bundle for jwks_uri."""
+    """CA bundle for jwks_uri. Output only, as jwks_file."""
     token_file: _builtins.str
-    """Bearer token file for jwks_uri."""
+    """Bearer token file for jwks_uri. Output only, as jwks_file."""
     @_builtins.property
     def algorithms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Signature algorithms; never HS*."""
