@@ -156,8 +156,13 @@ class GrantStore(Protocol):
         The states are `ok`, `quarantined`, `unknown`, `frozen` and `revoked`.
         """
 
-    async def apply(self, grant_id: str, event: lease.Event) -> lease.GrantState | None:
+    async def apply(
+        self, grant_id: str, event: lease.Event, *, record: AuditEvent | None = None
+    ) -> lease.GrantState | None:
         """Run one step of the redeem (any event but Land and Consented) in a transaction of its own.
+
+        `record` tells of a quarantine: it is stored in the same transaction (outbox) when the step happened and left
+        the grant quarantined.
 
         Return the state after it (its `tokens` may be left empty), or None when the step did not happen. A commit whose
         answer was lost is read back before this returns.

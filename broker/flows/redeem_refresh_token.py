@@ -209,9 +209,10 @@ class RedeemRefreshToken:
                 return await self._landed(tenure, reading, started)
 
     async def _refused(self, tenure: _Tenure) -> BrokerError:
-        state = await self._apply(tenure, lease.Refused(tenure.attempt, tenure.generation, tenure.consent))
+        refused = lease.Refused(tenure.attempt, tenure.generation, tenure.consent)
+        record = self._trail(tenure).event(Action.GRANT_QUARANTINE, self._clock.now())
+        state = await self._surely(tenure, lambda: self._grants.apply(tenure.grant_id, refused, record=record))
         if state is not None and state.health is lease.Health.QUARANTINED:
-            self._audit.offer(self._trail(tenure).event(Action.GRANT_QUARANTINE, self._clock.now()))
             return GrantQuarantinedError(
                 "the provider refused the grant; it is kept and has to be authorized again", cause="invalid_grant"
             )

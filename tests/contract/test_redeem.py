@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from broker.adapters.sql.clock import boot_ms
 from broker.core import lease
+from broker.core.audit import Action
 from broker.core.lease import GrantState, Hold, Phase
 from broker.core.models import Kind
 from broker.ports import ObjectChange
@@ -224,6 +225,32 @@ async def test_a_consent_is_fenced_by_what_its_token_was_sealed_for(backend: Bac
     grant = await backend.store.get_grant(grant_id)
     assert grant is not None
     assert (["t0"], None) == ([token.fingerprint for token in grant.state.tokens], grant.subject)
+
+
+async def test_a_quarantine_tells_its_event(backend: Backend) -> None:
+    """The event lies in the outbox from the step's transaction on, once; a step that quarantines nothing tells none."""
+    grant_id = await consented_grant(backend)
+    record = replace(EVENT, action=Action.GRANT_QUARANTINE)
+
+    async def refuse(state: GrantState) -> None:
+        await backend.store.apply(
+            grant_id, lease.Refused(state.attempt, state.generation, state.consent), record=record
+        )
+
+    state = await sent(backend, grant_id)
+    late = lease.Land(state.attempt - 1, state.generation - 1, state.consent, "t1")
+    await backend.store.keep_and_land(grant_id, late, SEALED, EVENT)
+    await refuse(state)
+    state = await sent(backend, grant_id)
+    told = [await pending_quarantines(backend)]
+    await refuse(state)
+    await refuse(state)
+    assert [0, 1] == [*told, await pending_quarantines(backend)]
+
+
+async def pending_quarantines(backend: Backend) -> int:
+    """Return how many quarantines the outbox tells of."""
+    return sum(item.event.action is Action.GRANT_QUARANTINE for item in await backend.store.undelivered(100))
 
 
 @pytest.mark.parametrize("used", [False, True])

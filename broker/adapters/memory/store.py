@@ -152,8 +152,10 @@ class MemoryStore:
         counted = Counter(display_state(grant.state) for grant in self._grants.values())
         return {state: counted[state] for state in ("ok", "quarantined", "unknown", "frozen", "revoked")}
 
-    async def apply(self, grant_id: str, event: lease.Event) -> GrantState | None:
+    async def apply(self, grant_id: str, event: lease.Event, *, record: AuditEvent | None = None) -> GrantState | None:
         """Run one step of the redeem; return the state after it, or None when it did not happen.
+
+        `record` is stored with a step that leaves the grant quarantined.
 
         Raises:
             TypeError: Land and Consented carry a token and have methods of their own.
@@ -161,7 +163,10 @@ class MemoryStore:
         if isinstance(event, lease.Land | lease.Consented):
             msg = f"{type(event).__name__} carries a token: it has a method of its own"
             raise TypeError(msg)
-        return self._step(grant_id, event)
+        after = self._step(grant_id, event)
+        if record is not None and after is not None and after.health is Health.QUARANTINED:
+            self._put_event(record)
+        return after
 
     async def keep_and_land(self, grant_id: str, land: lease.Land, sealed: Sealed, received: AuditEvent) -> GrantState:
         """Keep the token and run Land; a grant removed meanwhile is shown as revoked."""

@@ -22,7 +22,7 @@ from broker.adapters.sql.tables import access_tokens, attempts, grants, refresh_
 from broker.core import lease
 from broker.core.audit import AuditEvent
 from broker.core.globs import matches
-from broker.core.lease import GrantState, Hold, KeptToken
+from broker.core.lease import GrantState, Health, Hold, KeptToken
 from broker.core.models import Grant, Kind
 from broker.core.sealing import Sealed
 from broker.ports import AttemptRecord, StoredAccessToken, StoredRefreshToken
@@ -68,8 +68,10 @@ class SqlGrants(Part):
         """Return the number of grants by display state, from counters."""
         return await self.lanes.read(read_counts)
 
-    async def apply(self, grant_id: str, event: lease.Event) -> GrantState | None:
+    async def apply(self, grant_id: str, event: lease.Event, *, record: AuditEvent | None = None) -> GrantState | None:
         """Run one step of the redeem; return the row after it without tokens, or None when it did not happen.
+
+        `record` is stored with a step that leaves the grant quarantined.
 
         Raises:
             StoreUnavailableError: it did not happen, or (causes `commit`, `timeout`) nobody knows.
@@ -78,8 +80,11 @@ class SqlGrants(Part):
         after: list[GrantState | None] = []
 
         async def work(connection: AsyncConnection) -> GrantState | None:
-            after[:] = [await steps.run(connection, grant_id, event, self.times)]
-            return after[0]
+            state = await steps.run(connection, grant_id, event, self.times)
+            if record is not None and state is not None and state.health is Health.QUARANTINED:
+                await put_event(connection, fresh_id(), record)
+            after[:] = [state]
+            return state
 
         async def confirm(connection: AsyncConnection) -> bool:
             return after[0] is None or await steps.lock(connection, grant_id) == after[0]
