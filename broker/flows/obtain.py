@@ -31,8 +31,12 @@ from broker.flows.token_cache import CachedToken, TokenCache, least_life
 from broker.flows.wish import Wish
 from broker.ports import Clock, GrantStore
 
-MAX_WAITING: Final = 5_000
-"""Callers waiting for tokens in this process; more are shed."""
+MAX_WAITING: Final = 1_500
+"""Callers waiting for tokens in this process; more are shed.
+
+Three quarters of the calls that may run at once: when a provider is slow, the rest is left to calls that need not wait,
+such as those for tokens in memory and those of operators.
+"""
 
 PATIENCE: Final = 90.0
 """Seconds a wish waits for other replicas: a reply deadline and a lease, with a margin."""

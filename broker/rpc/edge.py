@@ -40,6 +40,7 @@ from broker.rpc.authenticate import Authenticate, Credentials
 from broker.rpc.call import Call
 from broker.rpc.methods import Method
 from broker.rpc.peer import address_of
+from broker.rpc.running import Running
 from broker.rpc.status import INTERNAL, Status, status_of
 
 Serve: TypeAlias = Callable[[Any, Call], Awaitable[Message]]
@@ -72,12 +73,16 @@ class EdgeLimits:
         everybody: of all addresses together: a little above what a process can answer, so that what comes in excess
             is refused before it costs a signature check.
         in_flight: RPCs running or waiting: each holds some 20 KiB, and past this number waiting only grows.
-        overload_delay: seconds told to a caller shed by `in_flight`.
+        in_flight_of_peer, in_flight_of_caller: of those, how many may be one address's, and one caller's: a quarter and
+            a tenth, so that nobody whose calls wait takes every place.
+        overload_delay: seconds told to a caller shed by these numbers.
     """
 
     peer: Window = PEER
     everybody: Window = EVERYBODY
     in_flight: int = 2_000
+    in_flight_of_peer: int = 500
+    in_flight_of_caller: int = 200
     overload_delay: float = 1.0
 
 
@@ -122,6 +127,9 @@ class Edge:
         self._peer = charge("peer", ("edge", "peer", ""), self._limits.peer)
         self._everybody = charge("everybody", ("edge", "everybody"), self._limits.everybody)
         self._in_flight = 0
+        delay = self._limits.overload_delay
+        self._of_peer = Running(self._limits.in_flight_of_peer, "too many calls of this address run", delay)
+        self._of_caller = Running(self._limits.in_flight_of_caller, "too many calls of this caller run", delay)
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
 
@@ -137,6 +145,7 @@ class Edge:
             outcome = CANCELLED
             detail = ""
             self._in_flight += 1
+            self._of_peer.enter(address)
             try:
                 try:
                     reply = await self._answer(method, serve, unverified_request, context, metadata, trail, address)
@@ -155,6 +164,9 @@ class Edge:
                 await self._record_denial(trail, action, outcome.reason, address=address, detail=detail)
             finally:
                 self._in_flight -= 1
+                self._of_peer.leave(address)
+                if trail.actor:  # known, so counted
+                    self._of_caller.leave(trail.actor)
                 elapsed = self._clock.boottime() - started
                 self._telemetry.request_finished(method.full_name, outcome.code.name, outcome.reason, elapsed)
             await context.abort(outcome.code, outcome.text, outcome.trailing)
@@ -172,7 +184,7 @@ class Edge:
         trail: Trail,
         address: str,
     ) -> bytes:
-        self._check_time_and_load(context)
+        self._check_time_and_load(context, address)
         await self._spend_before_authentication(address)
         credentials = Credentials.of(metadata, context.auth_context())
         proof = await self._authenticate(credentials)
@@ -181,6 +193,8 @@ class Edge:
             if proof.tag != self._authenticate.tag():
                 proof = await self._authenticate(credentials)
         trail.actor = str(proof.caller)
+        self._of_caller.enter(trail.actor)
+        self._of_caller.check(trail.actor)
         catalog = self._catalog()
         roles = roles_of(catalog.roles, proof.caller)
         if method.roles and not method.roles & roles:
@@ -198,11 +212,12 @@ class Edge:
             await self._authenticate(credentials)
         return reply.SerializeToString()
 
-    def _check_time_and_load(self, context: Context) -> None:
+    def _check_time_and_load(self, context: Context, address: str) -> None:
         if _time_left(context) < LEAST_TIME:
             raise DeadlineTooShortError("too little of the deadline was left to start")
         if self._in_flight > self._limits.in_flight:
             raise OverloadedError("the broker has too many calls running", retry_after=self._limits.overload_delay)
+        self._of_peer.check(address)
 
     async def _spend_before_authentication(self, address: str) -> None:
         of_peer = Charge("peer", ("edge", "peer", address), self._peer.emission_interval, self._peer.tolerance)

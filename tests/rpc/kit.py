@@ -226,6 +226,7 @@ class Kit:
     reflection: bool = False
     record_denial: RecordDenial = field(init=False)
     authenticate: Authenticate = field(init=False)
+    served: Edge = field(init=False)
 
     def add_key(self, name: str, *, disabled: bool = False, bootstrap_until: int | None = None) -> str:
         """Store a new API key and return its text."""
@@ -264,9 +265,10 @@ class Kit:
 
     def server(self, *listeners: ListenerConfig, admin: Mapping[str, object] | None = None) -> BrokerServer:
         """Return a server on the listeners, plaintext loopback if none."""
+        self.served = self.edge()
         servicers: dict[str, object] = {TOKEN_SERVICE: TokenServicer(self.get_token), **(admin or {})}
         return BrokerServer(
-            self.edge(),
+            self.served,
             servicers,
             listeners or (ListenerConfig("127.0.0.1:0"),),
             is_serving=lambda _service: self.serving,

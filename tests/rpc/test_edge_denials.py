@@ -17,11 +17,13 @@ from aries.broker.v1 import token_pb2
 from broker.core.errors import AuditUnavailableError, PolicyDeniedError, RateLimitedError
 from broker.core.identity import Role
 from broker.core.models import Limit, LimitTarget, Origin, Window
+from broker.flows.obtain import MAX_WAITING
 from broker.rpc.call import Call
 from broker.rpc.edge import EdgeLimits
 from broker.rpc.listeners import ListenerConfig
 from broker.rpc.methods import KEYS_SERVICE
-from tests.rpc.kit import ACCESS_TOKEN, WISH, Kit, bearer, refusal, role, token_stub
+from tests.rpc.kit import ACCESS_TOKEN, WISH, Kit, bearer, read_refusal, refusal, role, token_stub
+from tests.support.waiting import until
 
 CODE = grpc.StatusCode
 METHOD = "/aries.broker.v1.TokenService/GetToken"
@@ -309,6 +311,74 @@ async def test_calls_in_flight_are_bounded() -> None:
         assert ACCESS_TOKEN == (await first).access_token
         assert ACCESS_TOKEN == (await stub.GetToken(WISH, metadata=bearer(key))).access_token
     assert (CODE.RESOURCE_EXHAUSTED, "OVERLOADED", 1.1) == (told.code, told.reason, told.retry_after)
+
+
+@pytest.mark.parametrize(
+    ("limits", "other", "told"),
+    [
+        (EdgeLimits(in_flight_of_caller=2), "", "too many calls of this caller run"),
+        (EdgeLimits(in_flight_of_peer=2), "OVERLOADED", "too many calls of this address run"),
+    ],
+    ids=["caller", "address"],
+)
+async def test_nobody_takes_every_place(limits: EdgeLimits, other: str, told: str) -> None:
+    """Past its share a caller, or an address, is shed with a waiting time; another caller's share is its own."""
+    kit = Kit(limits=limits)
+    orders, reports = kit.add_key("orders"), kit.add_key("reports")
+    both_run, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        if len(kit.get_token.requests) == 2:
+            both_run.set()
+        if len(kit.get_token.requests) <= 2:
+            await go_on.wait()
+
+    kit.get_token.before = hold
+    async with kit.serve() as (port,), token_stub(port) as stub:
+        running = [asyncio.ensure_future(stub.GetToken(WISH, metadata=bearer(orders))) for _ in range(2)]
+        await both_run.wait()
+        over = await refusal(stub.GetToken(WISH, metadata=bearer(orders)))
+        beside = await asyncio.gather(stub.GetToken(WISH, metadata=bearer(reports)), return_exceptions=True)
+        go_on.set()
+        await asyncio.gather(*running)
+    assert (CODE.RESOURCE_EXHAUSTED, "OVERLOADED", told, 1.1) == (over.code, over.reason, over.text, over.retry_after)
+    assert [other] == [read_refusal(one).reason if isinstance(one, grpc.aio.AioRpcError) else "" for one in beside]
+
+
+async def test_places_come_back_however_calls_end() -> None:
+    """After served, refused, unproved, failed, shed and cancelled calls nothing is counted or remembered."""
+    kit = Kit(limits=EdgeLimits(in_flight_of_caller=1, in_flight_of_peer=2))
+    key = kit.add_key("orders")
+    started = asyncio.Event()
+
+    async def hang() -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    async with kit.serve() as (port,), token_stub(port) as stub:
+        await stub.GetToken(WISH, metadata=bearer(key))
+        reasons = [(await refusal(stub.GetToken(WISH))).reason]
+        for error in (RateLimitedError("slower", retry_after=1.0), KeyError("bug")):
+            kit.get_token.error = error
+            reasons.append((await refusal(stub.GetToken(WISH, metadata=bearer(key)))).reason)
+        kit.get_token.error, kit.get_token.before = None, hang
+        call = stub.GetToken(WISH, metadata=bearer(key))
+        running = asyncio.ensure_future(call)
+        await started.wait()
+        reasons.append((await refusal(stub.GetToken(WISH, metadata=bearer(key)))).reason)
+        call.cancel()
+        await asyncio.wait([running])
+        await until(lambda: (0, 0) == (len(kit.served._of_caller), len(kit.served._of_peer)))
+        kit.get_token.before = None
+        assert ACCESS_TOKEN == (await stub.GetToken(WISH, metadata=bearer(key))).access_token
+    assert ["CALLER_UNAUTHENTICATED", "RATE_LIMITED", "", "OVERLOADED"] == reasons
+
+
+def test_shares_leave_room_for_others() -> None:
+    """A caller may have a tenth, an address a quarter, and those who wait for a provider not all of what may run."""
+    limits = EdgeLimits()
+    assert (limits.in_flight // 10, limits.in_flight // 4) == (limits.in_flight_of_caller, limits.in_flight_of_peer)
+    assert limits.in_flight > MAX_WAITING
 
 
 async def test_roles_are_required() -> None:
