@@ -302,7 +302,7 @@ class Outbox(Protocol):
         """Return at most `limit` events not marked delivered, in no promised order."""
 
     async def mark_delivered(self, ids: Sequence[str]) -> None:
-        """Note that the audit log holds these events."""
+        """Note that the audit log holds these events; they are forgotten, at once or later."""
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------

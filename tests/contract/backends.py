@@ -146,6 +146,7 @@ class SqlBackend:
             "grants": ("lease_until", "not_before", "first_sent_at", "replay_until"),
             "refresh_tokens": ("received_at", "first_sent_at", "refused_at"),
             "access_tokens": ("lease_until", "expires_at"),
+            "outbox": ("delivered_at",),
         }
 
         moves = []

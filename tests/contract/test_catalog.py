@@ -11,6 +11,7 @@ import pytest
 
 from broker.adapters.memory import store as memory
 from broker.adapters.sql import catalog, grants
+from broker.adapters.sql.outbox import KEPT_MS
 from broker.core.errors import RevisionStaleError, StoreUnavailableError
 from broker.core.identity import Role
 from broker.core.lease import Consented
@@ -175,6 +176,27 @@ async def test_a_write_tells_its_event(backend: Backend) -> None:
     (pending,) = await backend.store.undelivered(10)
     await backend.store.mark_delivered([pending.id])
     assert (EVENT, []) == (pending.event, await backend.store.undelivered(10))
+
+
+async def test_delivered_events_do_not_pile_up(sql: SqlBackend) -> None:
+    """A delivered event stays as long as its commit may be read back, then goes; one not delivered never does."""
+    await write(sql, *EVERYTHING)
+    (old,) = await sql.store.undelivered(10)
+    await sql.store.mark_delivered([old.id])
+    await write(sql, EVERYTHING[0])
+    await write(sql, EVERYTHING[0])
+    recent, pending = await sql.store.undelivered(10)
+    await sql.advance(KEPT_MS - 60_000)
+    await sql.store.mark_delivered([recent.id, old.id])
+    kept = [await stored_events(sql)]
+    await sql.advance(60_000)
+    await sql.store.mark_delivered([])
+    assert [{old.id, recent.id, pending.id}, {recent.id, pending.id}] == [*kept, await stored_events(sql)]
+
+
+async def stored_events(sql: SqlBackend) -> set[str]:
+    """Return the ids of all events in the outbox, delivered or not."""
+    return {row["id"] for row in await sql.execute("SELECT id FROM outbox")}
 
 
 # --- grants as configured --------------------------------------------------------------------------------------------

@@ -115,6 +115,7 @@ async def test_another_boot_forgets_the_old_clock(tmp_path: Path) -> None:
     await backend.store.apply(unsure, lease.Sent(taken.attempt, taken.generation, 10**9))
     cached = AccessTokenKey(waiting, 2, "desk-app", ("read",))
     await backend.store.put_access(token(cached, 1))
+    await backend.store.mark_delivered([pending.id for pending in await backend.store.undelivered(100)])
     await backend.execute("UPDATE control SET boot_id = 'the one before'")
     await backend.aclose()
 
@@ -123,6 +124,7 @@ async def test_another_boot_forgets_the_old_clock(tmp_path: Path) -> None:
     grant = await backend.store.get_grant(unsure)
     assert grant is not None
     assert {} == await backend.store.find_access_tokens([cached])
+    assert [] == await backend.execute("SELECT id FROM outbox")
     assert (True, 0, True) == (
         grant.state.first_sent_at is not None,
         grant.state.replay_until,

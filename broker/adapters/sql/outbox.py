@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from sqlalchemy import exists, false, insert, literal, select, update
+from sqlalchemy import delete, exists, false, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from broker.adapters.sql.clock import now_ms
 from broker.adapters.sql.part import Part
 from broker.adapters.sql.tables import control, outbox
 from broker.core.audit import AuditEvent, from_json, to_json
 from broker.ports import PendingEvent
+
+KEPT_MS: Final = 3_600_000
+"""How long a delivered event stays: far longer than anyone reads back whether its transaction was committed."""
 
 
 async def put_event(connection: AsyncConnection, event_id: str, event: AuditEvent) -> None:
@@ -38,9 +43,11 @@ class SqlOutbox(Part):
         return await self.lanes.read(work)
 
     async def mark_delivered(self, ids: Sequence[str]) -> None:
-        """Note that the audit log holds these events."""
+        """Note that the audit log holds these events; forget those of which that was noted long ago."""
 
         async def work(connection: AsyncConnection) -> None:
-            await connection.execute(update(outbox).where(outbox.c.id.in_(ids)).values(delivered=True))
+            delivered = update(outbox).where(outbox.c.id.in_(ids), ~outbox.c.delivered)
+            await connection.execute(delivered.values(delivered=True, delivered_at=now_ms()))
+            await connection.execute(delete(outbox).where(outbox.c.delivered_at <= now_ms() - KEPT_MS))
 
         await self.lanes.write(work)

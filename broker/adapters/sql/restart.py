@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.adapters.sql.clock import now_ms
-from broker.adapters.sql.tables import BUSY, LEASED, access_tokens, control, grants, refresh_tokens
+from broker.adapters.sql.tables import BUSY, LEASED, access_tokens, control, grants, outbox, refresh_tokens
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -30,6 +30,7 @@ async def take_over(connection: AsyncConnection, boot_id: str) -> None:
 
 async def _forget_times(connection: AsyncConnection) -> None:
     await connection.execute(delete(access_tokens))
+    await connection.execute(delete(outbox).where(outbox.c.delivered))  # nobody is left to read them back
     await connection.execute(
         update(grants)
         .where(text("replay_until IS NOT NULL OR not_before > 0 OR lease_until > 0"))

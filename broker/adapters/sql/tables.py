@@ -194,6 +194,7 @@ outbox = Table(
     Column("version", BigInteger, nullable=False),
     Column("event", Text, nullable=False),
     Column("delivered", Boolean, nullable=False),
+    Column("delivered_at", BigInteger, index=True),
 )
 PENDING = text("NOT delivered")
 Index("ix_outbox_pending", outbox.c.id, sqlite_where=PENDING, postgresql_where=PENDING)
