@@ -68,7 +68,7 @@ class CatalogStore(Protocol):
         """Return `control.version`; cheap; StoreUnavailableError within one second."""
 
     async def changed_grants(self, since: int) -> Sequence[str] | None:
-        """Return ids of grants changed after version `since`, or None when too many to tell: then drop all."""
+        """Return ids of grants changed after version `since`, or None when too many, or too long ago: then drop all."""
 
     async def write_objects(
         self,
@@ -515,7 +515,7 @@ class AuditLog(Protocol):
 
 
 class Telemetry(Protocol):
-    """What is counted and timed. No method raises, waits, or is given the name of a caller or a grant."""
+    """What is counted, timed and told to operators. No method raises, waits, or is given the name of a caller or grant."""
 
     def request_finished(self, method: str, code: str, reason: str, seconds: float) -> None:
         """Count one RPC by full method, status code and reason (empty for success)."""
@@ -523,8 +523,8 @@ class Telemetry(Protocol):
     def token_issued(self, source: str) -> None:
         """Count one token handed out, by where it came from: memory, store or provider."""
 
-    def redeem_finished(self, provider: str, outcome: str) -> None:
-        """Count one redeem attempt, by provider and outcome (an Outcome's value)."""
+    def redeem_finished(self, provider: str, client: str, outcome: str, cause: str) -> None:
+        """Count one redeem attempt, by provider and outcome (an Outcome's value); tell operators why one failed."""
 
     def denials_dropped(self, count: int) -> None:
         """Count denials whose audit event found no room or no store."""

@@ -86,9 +86,11 @@ class Metrics:
         """Count one token handed out."""
         self._tokens.labels(source).inc()
 
-    def redeem_finished(self, provider: str, outcome: str) -> None:
-        """Count one redeem attempt."""
+    def redeem_finished(self, provider: str, client: str, outcome: str, cause: str) -> None:
+        """Count one redeem attempt; one that failed is logged, since operators have to act on some."""
         self._redeems.labels(provider, outcome).inc()
+        if cause:
+            log.warning("redeem_failed", provider=provider, client=client, outcome=outcome, cause=cause)
 
     def denials_dropped(self, count: int) -> None:
         """Count denials whose event was not stored."""

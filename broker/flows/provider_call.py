@@ -9,7 +9,7 @@ from typing import Final
 
 from broker.core.errors import ProviderRefusedClientError, RateLimitedError
 from broker.core.models import Limit, LimitTarget, TokenEndpointAuth
-from broker.core.oauth.reply import Reading, read_reply
+from broker.core.oauth.reply import Reading, read_reply, refuse_echo
 from broker.core.oauth.rfc6749 import (
     ClientCredentials,
     HttpReply,
@@ -41,10 +41,11 @@ BUDGET_WAIT: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class PreparedCall:
-    """A request ready to be sent, and the secret version in it."""
+    """A request ready to be sent, the secret version in it, and every secret in it: none of them may come back."""
 
     request: HttpRequest
     secret_version: int
+    secrets: tuple[Secret, ...]
 
 
 class ProviderCall:
@@ -111,7 +112,8 @@ class ProviderCall:
                 "the client's secret was entered for another token endpoint; operators have to enter it again",
                 cause="secret_sealed_elsewhere",
             ) from error
-        return PreparedCall(self._build(wish, secret, grant), stored.version)
+        secrets = (secret, grant.token) if isinstance(grant, RefreshToken) else (secret,)
+        return PreparedCall(self._build(wish, secret, grant), stored.version, secrets)
 
     def _build(self, wish: Wish, secret: Secret, grant: ClientCredentials | RefreshToken) -> HttpRequest:
         assertion = None
@@ -145,5 +147,6 @@ class ProviderCall:
             now=self._clock.now(),
             refuse_sandbox=self._refuse_sandbox,
         )
-        self._telemetry.redeem_finished(wish.provider.name, reading.outcome.value)
+        reading = refuse_echo(reading, prepared.secrets, wish.grant.type)
+        self._telemetry.redeem_finished(wish.provider.name, wish.client.name, reading.outcome.value, reading.cause)
         return reading

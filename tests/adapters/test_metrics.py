@@ -31,7 +31,7 @@ async def test_what_is_counted_is_shown() -> None:
     metrics.request_finished("/s/M", "OK", "", 0.002)
     metrics.request_finished("/s/M", "UNAVAILABLE", "STORE_UNAVAILABLE", 1.0)
     metrics.token_issued("memory")
-    metrics.redeem_finished("aries", "landed")
+    metrics.redeem_finished("aries", "desk", "landed", "")
     metrics.denials_dropped(3)
     metrics.certificate_served("aa", 1.0)
     metrics.certificate_served("bb", 2.0)

@@ -33,8 +33,8 @@ from tests.flows.world import (
     new_world,
     policy,
     tokens,
-    until,
 )
+from tests.support.waiting import until
 
 
 async def test_cached_token_needs_no_call(world: World, replica: Replica) -> None:
@@ -184,6 +184,16 @@ async def test_a_writer_of_the_store_cannot_make_a_wide_token_pass(world: World,
     issued = await second.get(caller="reports")
     assert issued.access_token.reveal() != "wide"
     assert 2 == len(world.endpoint.requests)
+
+
+@pytest.mark.parametrize("echo", [SECRET, f"x.{SECRET}.y", "canary-rt-0", "canary-rt-9"])
+async def test_a_secret_of_ours_is_no_access_token(world: World, replica: Replica, echo: str) -> None:
+    """A provider that hands a secret or refresh token back as an access token gets nothing past us to a caller."""
+    world.endpoint.answers = [tokens(access_token=echo, scope=ALL_WIRE, refresh_token="canary-rt-9")]
+    with pytest.raises(ProviderUnavailableError) as caught:
+        await replica.get("read", "trade", grant="person")
+    assert "echo" == caught.value.cause
+    assert "canary-rt-9" == await world.refresh_token("person")
 
 
 async def test_word_of_the_provider_is_not_repeated(world: World, replica: Replica) -> None:

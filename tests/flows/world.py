@@ -50,6 +50,7 @@ from broker.flows.redeem_refresh_token import RedeemRefreshToken
 from broker.flows.token_cache import TokenCache
 from broker.flows.trail import Trail
 from broker.ports import ClientSecretVersion, DataKey, ObjectChange
+from tests.support.waiting import ENOUGH
 
 TIMES = RedeemTimes(
     lease=15_000,
@@ -123,13 +124,6 @@ def error(code: str, status: int = 400, **headers: str) -> HttpReply:
     return reply(status, {"error": code, "error_description": f"it was {SECRET}"}, **headers)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Return once the condition holds."""
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - any condition of a test
-            await asyncio.sleep(0.001)
-
-
 class ManualClock:
     """The port Clock; stands still unless a test moves it."""
 
@@ -149,7 +143,7 @@ class ManualClock:
 
 async def let_pass(clock: ManualClock, task: asyncio.Future[T]) -> T:
     """Let time pass until a task is done; return what it returns."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(ENOUGH):
         while not task.done():
             clock.advance(0.25)
             await asyncio.sleep(0.001)
@@ -284,7 +278,7 @@ class Counted:
     def token_issued(self, source: str) -> None:
         self.issued.append(source)
 
-    def redeem_finished(self, provider: str, outcome: str) -> None:
+    def redeem_finished(self, provider: str, client: str, outcome: str, cause: str) -> None:
         self.redeems.append((provider, outcome))
 
 

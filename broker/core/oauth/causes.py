@@ -32,6 +32,7 @@ class Cause(StrEnum):
     SCOPE = "scope"
     REFRESH_TOKEN = "refresh_token"  # noqa: S105 - the member's name
     SANDBOX = "sandbox"
+    ECHO = "echo"
     # An error reply.
     THROTTLED = "throttled"
     UNAUTHENTICATED = "unauthenticated"

@@ -15,7 +15,7 @@ Nothing of the provider's text goes anywhere but into the token values: causes a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -45,6 +45,10 @@ from broker.core.secret import Secret
 
 MAX_RETRY_AFTER: Final = 3600.0
 """Seconds; a provider cannot hold a grant for longer by asking."""
+
+
+LEAST_TELLING: Final = 12
+"""Characters from which on a secret does not stand in a token by chance."""
 
 
 class Outcome(StrEnum):
@@ -107,6 +111,21 @@ def read_reply(  # noqa: PLR0913 - every fact a reading depends on
         return _told(Outcome.UNKNOWN, Cause.SANDBOX, grant_type, retry_after)
     outcome, cause = _decide(result.status, error_code(result), grant_type)
     return _told(outcome, cause, grant_type, retry_after)
+
+
+def refuse_echo(reading: Reading, secrets: Iterable[Secret], grant_type: GrantType) -> Reading:
+    """Return the reading without its access token if a secret of ours stands in that, else unchanged.
+
+    A provider that hands back what it was sent, or its new refresh token, as an access token must not make us hand a
+    secret to a caller. Short secrets are compared whole: they occur in honest tokens by chance.
+    """
+    if reading.tokens is None:
+        return reading
+    token = reading.tokens.access_token.reveal()
+    ours = [secret.reveal() for secret in (*secrets, reading.refresh_token) if secret is not None]
+    if not any(secret == token or (len(secret) >= LEAST_TELLING and secret in token) for secret in ours):
+        return reading
+    return _told(reading.outcome, Cause.ECHO, grant_type, saved=reading.refresh_token)
 
 
 def _decide(status: int, code: str | None, grant_type: GrantType) -> tuple[Outcome, Cause]:
