@@ -170,6 +170,34 @@ async def test_too_many_changed_grants_are_not_named(backend: Backend, monkeypat
     assert await backend.store.changed_grants(0) is None
 
 
+async def test_changes_of_long_ago_are_not_named(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever fell behind further than changes are kept drops all; nobody is told too little."""
+    monkeypatch.setattr(catalog, "CHANGES_KEPT", 2)
+    monkeypatch.setattr(memory, "_CHANGES_KEPT", 2)
+    since = await backend.store.read_version()
+    ids = [await put_grant(backend.store, name) for name in "abc"]
+    assert [None, ids[1:], ids[2:], []] == [
+        named if (named := await backend.store.changed_grants(since + behind)) is None else sorted(named)
+        for behind in range(4)
+    ]
+
+
+async def test_changes_do_not_pile_up(sql: SqlBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not named any more is removed by the next change, a consent's too."""
+    monkeypatch.setattr(catalog, "CHANGES_KEPT", 2)
+    grant_id = await put_grant(sql.store, "a")
+    await put_grant(sql.store, "b")
+    newest = await put_grant(sql.store, "c")
+    assert {"id-b", newest} == await stored_changes(sql)
+    await sql.store.keep_and_consent(grant_id, Consented("t0"), 0, SEALED, None, EVENT, expected_attempt=0)
+    assert {newest, grant_id} == await stored_changes(sql)
+
+
+async def stored_changes(sql: SqlBackend) -> set[str]:
+    """Return the ids of everything the table of changes names."""
+    return {row["id"] for row in await sql.execute("SELECT id FROM changes")}
+
+
 async def test_a_write_tells_its_event(backend: Backend) -> None:
     """The event lies in the outbox from the same transaction on, until somebody says it was delivered."""
     await write(backend, *EVERYTHING)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
@@ -40,6 +40,7 @@ from broker.ports import (
 )
 
 _MANY_GRANTS: Final = 1000
+_CHANGES_KEPT: Final = 10_000
 _KEY_KIND: Final = "api_key"
 
 O = TypeVar("O")  # noqa: E741 - the kind of object asked for
@@ -65,7 +66,7 @@ class MemoryStore:
         self._now = clock or _boot_ms
         self._version = 0
         self._revision = 0
-        self._changes: list[tuple[int, str, str]] = []
+        self._changes: deque[tuple[int, str, str]] = deque()
         self._objects: dict[tuple[Kind, str], object] = {}
         self._grants: dict[str, Grant] = {}
         self._sealed: dict[tuple[str, str], Sealed] = {}
@@ -99,7 +100,9 @@ class MemoryStore:
         return self._version
 
     async def changed_grants(self, since: int) -> Sequence[str] | None:
-        """Return ids of grants changed after version `since`, or None when too many to tell."""
+        """Return ids of grants changed after version `since`, or None when too many, or too long ago, to tell."""
+        if since < self._version - _CHANGES_KEPT:
+            return None
         ids = {id_ for version, kind, id_ in self._changes if version > since and kind == Kind.GRANT}
         return None if len(ids) > _MANY_GRANTS else sorted(ids)
 
@@ -391,6 +394,8 @@ class MemoryStore:
         self._version += 1
         self._put_event(event)
         self._changes.extend((self._version, kind, id_) for kind, id_ in touched)
+        while self._changes and self._changes[0][0] <= self._version - _CHANGES_KEPT:
+            self._changes.popleft()
         return self._version
 
     def _write_object(self, item: ObjectChange) -> tuple[str, str] | None:

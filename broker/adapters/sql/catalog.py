@@ -36,6 +36,9 @@ VERSION_SECONDS: Final = 1.0
 MANY_GRANTS: Final = 1000
 """More changed grants than this are not named one by one."""
 
+CHANGES_KEPT: Final = 10_000
+"""Versions whose changes are named; whoever fell further behind is told nothing one by one."""
+
 O = TypeVar("O")  # noqa: E741 - the kind of object asked for
 
 
@@ -82,9 +85,12 @@ class SqlCatalog(Part):
         return await self.lanes.read(work, VERSION_SECONDS)
 
     async def changed_grants(self, since: int) -> Sequence[str] | None:
-        """Return ids of grants changed after version `since`, or None when too many to tell."""
+        """Return ids of grants changed after version `since`, or None when too many, or too long ago, to tell."""
 
-        async def work(connection: AsyncConnection) -> Sequence[str]:
+        async def work(connection: AsyncConnection) -> Sequence[str] | None:
+            version = (await connection.execute(select(control.c.version))).scalar_one()
+            if since < version - CHANGES_KEPT:
+                return None
             statement = (
                 select(changes.c.id)
                 .where(changes.c.version > since, changes.c.kind == Kind.GRANT)
@@ -94,7 +100,7 @@ class SqlCatalog(Part):
             return (await connection.execute(statement)).scalars().all()
 
         ids = await self.lanes.read(work)
-        return None if len(ids) > MANY_GRANTS else ids
+        return None if ids is None or len(ids) > MANY_GRANTS else ids
 
     async def write_objects(
         self,
@@ -128,6 +134,7 @@ class SqlCatalog(Part):
                 else:
                     await self._put_object(under_way, item.kind, cast("StoredObject", item.value))
             await add_counts(under_way.connection, counted)
+            await forget_changes(under_way)
 
         _, version = await change(self.lanes, work, event)
         return version
@@ -187,6 +194,11 @@ class SqlCatalog(Part):
         }
         row["mac_key_id"], row["mac"] = self.mac_keys.mac(grant_mac_input(row))
         return row
+
+
+async def forget_changes(under_way: Change) -> None:
+    """Remove what older versions changed, so that the table does not grow for ever."""
+    await under_way.connection.execute(delete(changes).where(changes.c.version <= under_way.version - CHANGES_KEPT))
 
 
 def _raise_revision(under_way: Change, revision: int) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from broker.adapters.sql import steps
 from broker.adapters.sql.access_tokens import put_redeemed
 from broker.adapters.sql.admin import Change, Unchanged, change
+from broker.adapters.sql.catalog import forget_changes
 from broker.adapters.sql.clock import now_ms
 from broker.adapters.sql.counts import read_counts
 from broker.adapters.sql.lanes import Lane
@@ -137,6 +138,7 @@ class SqlGrants(Part):
             if subject is not None:
                 await self._set_subject(connection, grant_id, subject)
             under_way.touched.add((Kind.GRANT, grant_id))
+            await forget_changes(under_way)
             return after
 
         try:
