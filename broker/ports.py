@@ -227,7 +227,7 @@ class GrantStore(Protocol):
         """Return how many other keys of the grant hold an unexpired token or a live lease."""
 
     async def record_attempt(self, record: AttemptRecord) -> None:
-        """Append to the grant's history."""
+        """Append to the grant's history; of a long one the newest 200 stay."""
 
     async def list_attempts(self, grant_id: str, limit: int) -> Sequence[AttemptRecord]:
         """Return the newest attempts first."""
@@ -515,7 +515,7 @@ class AuditLog(Protocol):
 
 
 class Telemetry(Protocol):
-    """What is counted, timed and told to operators. No method raises, waits, or is given the name of a caller or grant."""
+    """What is counted, timed and told to operators; no method raises, waits, or is given a caller's or grant's name."""
 
     def request_finished(self, method: str, code: str, reason: str, seconds: float) -> None:
         """Count one RPC by full method, status code and reason (empty for success)."""

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from broker.adapters.memory import store as memory
+from broker.adapters.sql import grants
 from broker.core.errors import AlreadyExistsError, NotFoundError, StoreUnavailableError
 from broker.core.models import ApiKey, Client, Kind, Origin
 from broker.ports import (
@@ -121,3 +123,15 @@ async def test_history_is_read_newest_first(backend: Backend) -> None:
     for record in (*records, AttemptRecord("g2", 9, "owner", 1, "refused")):
         await backend.store.record_attempt(record)
     assert [records[2], records[1]] == await backend.store.list_attempts("g1", 2)
+
+
+async def test_a_long_history_loses_its_oldest(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each grant only the newest attempts are kept, whatever happens to others."""
+    monkeypatch.setattr(grants, "ATTEMPTS_KEPT", 3)
+    monkeypatch.setattr(memory, "_ATTEMPTS_KEPT", 3)
+    for attempt in range(5):
+        for grant_id in ("g1", "g2")[: 1 + (attempt == 0)]:
+            await backend.store.record_attempt(AttemptRecord(grant_id, attempt, "owner", 1, "landed"))
+    assert [[4, 3, 2], [0]] == [
+        [record.attempt for record in await backend.store.list_attempts(grant_id, 10)] for grant_id in ("g1", "g2")
+    ]

@@ -41,6 +41,7 @@ from broker.ports import (
 
 _MANY_GRANTS: Final = 1000
 _CHANGES_KEPT: Final = 10_000
+_ATTEMPTS_KEPT: Final = 200
 _KEY_KIND: Final = "api_key"
 
 O = TypeVar("O")  # noqa: E741 - the kind of object asked for
@@ -71,7 +72,7 @@ class MemoryStore:
         self._grants: dict[str, Grant] = {}
         self._sealed: dict[tuple[str, str], Sealed] = {}
         self._access: dict[AccessTokenKey, _AccessRow] = {}
-        self._attempts: list[AttemptRecord] = []
+        self._attempts: dict[str, deque[AttemptRecord]] = {}
         self._secrets: dict[str, ClientSecretVersion] = {}
         self._keys: dict[str, ApiKey] = {}
         self._data_keys: tuple[DataKey, ...] = ()
@@ -221,12 +222,12 @@ class MemoryStore:
         return self._step(grant_id, lease.Finish(attempt))
 
     async def record_attempt(self, record: AttemptRecord) -> None:
-        """Append to the grant's history."""
-        self._attempts.append(record)
+        """Append to the grant's history, of which the newest _ATTEMPTS_KEPT stay."""
+        self._attempts.setdefault(record.grant_id, deque(maxlen=_ATTEMPTS_KEPT)).append(record)
 
     async def list_attempts(self, grant_id: str, limit: int) -> Sequence[AttemptRecord]:
         """Return the newest attempts first."""
-        return [record for record in reversed(self._attempts) if record.grant_id == grant_id][:limit]
+        return list(reversed(self._attempts.get(grant_id, ())))[:limit]
 
     # --- GrantStore: access tokens
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from sqlalchemy import ColumnElement, insert, select, update
+from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.adapters.sql import steps
@@ -30,6 +30,9 @@ from broker.ports import AttemptRecord, StoredAccessToken, StoredRefreshToken
 
 _PAGE: Final = 500
 """Names read at a time while looking for those a pattern matches."""
+
+ATTEMPTS_KEPT: Final = 200
+"""Lines of a grant's history."""
 
 
 class SqlGrants(Part):
@@ -185,7 +188,10 @@ class SqlGrants(Part):
         return await self.lanes.write(work, lane=Lane.COMMIT, confirm=confirm)
 
     async def record_attempt(self, record: AttemptRecord) -> None:
-        """Append to the grant's history."""
+        """Append to the grant's history, of which the newest ATTEMPTS_KEPT stay."""
+        of_grant = attempts.c.grant_id == record.grant_id
+        newest = select(attempts.c.number).where(of_grant).order_by(attempts.c.number.desc())
+        first_too_many = newest.offset(ATTEMPTS_KEPT).limit(1).scalar_subquery()
 
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(
@@ -199,6 +205,7 @@ class SqlGrants(Part):
                     recorded_at=now_ms(),
                 )
             )
+            await connection.execute(delete(attempts).where(of_grant, attempts.c.number <= first_too_many))
 
         await self.lanes.write(work)
 
