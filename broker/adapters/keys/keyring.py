@@ -84,15 +84,6 @@ class Keyring:
         key = self._ring.macs.get(key_id)
         return key is not None and hmac.compare_digest(key.compute_mac(data), tag)
 
-    async def reload(self) -> None:
-        """Read all rows again, as another replica may have added or disabled keys.
-
-        Raises:
-            StoreUnavailableError: the rows cannot be had, or no longer make a keyring (cause `key`); the old ones stay.
-        """
-        async with self._loading:
-            await self._load()
-
     async def _load(self) -> None:
         try:
             self._ring = await _read_ring(await self._store.load_data_keys(), self._keks, all_must_open=False)
