@@ -57,6 +57,17 @@ async def test_nobody_else_may_read_the_folder(tmp_path: Path) -> None:
     assert dict.fromkeys(("broker.db", "broker.db-wal", "broker.db-shm", "broker.lock"), 0o600) == modes
 
 
+async def test_a_lock_file_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    """A link could make the broker lock or create a file elsewhere: it is named, and nothing is made."""
+    elsewhere = tmp_path / "elsewhere"
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "broker.lock").symlink_to(elsewhere)
+    with pytest.raises(StoreRefusedError, match=r"broker\.lock is a symbolic link"):
+        await open_database(None, folder)
+    assert not elsewhere.exists()
+
+
 async def test_a_path_in_the_url_is_refused(tmp_path: Path) -> None:
     """An SQLite store lies in the data folder and nowhere else."""
     with pytest.raises(StoreRefusedError, match="BROKER_DATA_DIR"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -27,9 +28,17 @@ class FolderLock:
         """Take the lock.
 
         Raises:
-            StoreRefusedError: another process has it.
+            StoreRefusedError: another process has it, or the lock file is a link or cannot be opened.
         """
-        self._descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = folder / LOCK_NAME
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                msg = f"the lock file {path} is a symbolic link, which is not followed: remove it"
+            else:
+                msg = f"the lock file {path} cannot be opened: {error.strerror}"
+            raise StoreRefusedError(msg) from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
