@@ -1,7 +1,8 @@
 """Applying a configuration file.
 
 read what is stored ▸ revision: older → refused, same → nothing but missing first secrets
-▸ check every object, alone and together ▸ read first secrets ▸ ask generic providers for their endpoints
+▸ check every object, alone and together ▸ ask generic providers for their endpoints
+▸ now that no other change runs: read and check again ▸ read first secrets
 ▸ write the difference with its event, all or nothing ▸ store first secrets
 """
 
@@ -23,7 +24,7 @@ from broker.core.models import Catalog, Kind, Origin
 from broker.core.secret import Secret
 from broker.flows.check_config import CheckConfig
 from broker.flows.first_secrets import FirstSecrets
-from broker.flows.resolve_providers import Resolved, ResolveProviders
+from broker.flows.resolve_providers import Resolved, ResolveProviders, Told
 from broker.flows.stored_config import StoredConfig, put, read_for_file, remove, settled
 from broker.flows.trail import Trail
 from broker.ports import CatalogStore, Clock, GrantStore, SecretSource
@@ -106,19 +107,33 @@ class ApplyConfig:
         async def once() -> Applied:
             stored = await self._read(config)
             if config.revision > stored.catalog.revision:
-                plan = await self._plan(config, stored, first_secrets, not_here)
+                plan = await self._plan(config, stored, first_secrets, told, not_here)
             else:
                 plan = await self._unchanged(config, stored, first_secrets, not_here)
             return _applied(
                 plan, stored.catalog.version if dry_run else await self._write(config.revision, plan, trail)
             )
 
+        told = await self._ask(config, not_here)
         async with self._changing:
             return await settled(once)
 
     async def _read(self, config: ConfigFile) -> StoredConfig:
         named = {name for policy in config.policies for name in policy.grants}
         return await read_for_file(self._catalogs, self._grants, named | {grant.name for grant in config.grants})
+
+    async def _ask(self, config: ConfigFile, not_here: Sequence[Problem]) -> Told:
+        """Return what providers tell; nothing is asked for a configuration that is refused or was applied already.
+
+        It may take long, so other changes, such as the end of a key, do not wait for it.
+        """
+        if not self._resolve.must_ask(config.providers):
+            return {}
+        stored = await self._read(config)
+        if config.revision <= stored.catalog.revision:
+            return {}
+        self._check_objects(config, stored, not_here)
+        return await self._resolve.ask(config.providers)
 
     # --- checking ----------------------------------------------------------------------------------------------------
 
@@ -145,16 +160,15 @@ class ApplyConfig:
         config: ConfigFile,
         stored: StoredConfig,
         given: Mapping[str, Secret | SecretSource],
+        told: Told,
         not_here: Sequence[Problem],
     ) -> Plan:
-        mine = stored.of_origin(Origin.FILE)
-        staying = stored.staying(lambda value: value.origin is Origin.FILE)
-        _refuse([*self._check.objects(config, mine, staying, stored.catalog), *not_here])
+        mine, staying = self._check_objects(config, stored, not_here)
         known = self._resolve.without_asking(config.providers, stored.catalog.providers, Origin.FILE)
         expected = _after(staying, mine, difference(mine, _wanted(config, known)))
         first, warnings, unread = await self._first_secrets.read(given, expected.clients)
         _refuse([*await self._check.admins(stored.catalog, expected), *unread])
-        resolved = await self._resolve(config.providers, stored.catalog.providers, Origin.FILE)
+        resolved = self._resolve(config.providers, told, stored.catalog.providers, Origin.FILE)
         change = difference(mine, _wanted(config, resolved))
         change = replace(change, created=tuple(replace(value, id=self._new_id()) for value in change.created))
         after = _after(staying, mine, change)
@@ -164,6 +178,15 @@ class ApplyConfig:
             after.policies, after.roles, {grant.name for grant in config.grants} | set(staying.grants)
         )
         return Plan(stored, change, after, first, tuple(warnings))
+
+    def _check_objects(
+        self, config: ConfigFile, stored: StoredConfig, not_here: Sequence[Problem]
+    ) -> tuple[Collection[Configured], Staying]:
+        """Return the objects the file had and those that are not its, if nothing is wrong."""
+        mine = stored.of_origin(Origin.FILE)
+        staying = stored.staying(lambda value: value.origin is Origin.FILE)
+        _refuse([*self._check.objects(config, mine, staying, stored.catalog), *not_here])
+        return mine, staying
 
     # --- writing -----------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """Putting and removing one object by RPC.
 
-check it ▸ whose is it? the file's only with `detach` ▸ check how it fits ▸ resolve a provider ▸ write with its event
+whose is it? the file's only with `detach` ▸ check it, and how it fits ▸ ask a provider for its endpoints
+▸ now that no other change runs: read and check again ▸ write with its event
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from broker.core.errors import InvalidRequestError, NotFoundError, OriginConflic
 from broker.core.models import Catalog, Kind, Origin
 from broker.core.provider_config import ProviderConfig
 from broker.flows.check_config import CheckConfig
-from broker.flows.resolve_providers import ResolveProviders
+from broker.flows.resolve_providers import ResolveProviders, Told
 from broker.flows.stored_config import StoredConfig, put, read_for_object, remove, settled
 from broker.flows.trail import Trail
 from broker.ports import CatalogStore, Clock, GrantStore, ObjectChange
@@ -73,21 +74,18 @@ class EditObject:
         trail.object_kind, trail.object_name = kind.value, name
 
         async def once() -> Put:
-            stored = await read_for_object(self._catalogs, self._grants, kind, name)
-            old = stored.find(kind, name)
-            _check_origin(kind, name, old, detach=detach)
-            staying = _without(stored, kind, name)
-            problems = self._check.objects(config, [] if old is None else [old], staying, stored.catalog)
-            if isinstance(item, ProviderConfig) and item.insecure_loopback:
-                problems.append(Problem("providers[0].insecure_loopback", "plain http is allowed by the file only"))
-            _refuse([*problems, *config_rules.remote_problems(config)])
-            value = await self._build(item, stored.catalog)
+            stored, old, staying = await self._checked(config, detach=detach)
+            value = self._build(item, told, stored.catalog)
             new = replace(value, id=self._new_id()) if old is None else merge(old, value)
             after = catalog_of((*catalog_objects(staying.catalog), new))
             _refuse(await self._check.admins(stored.catalog, after))
             event = trail.event(Action.CONFIG_PUT, self._clock.now(), detail=_told(old, "replaced"))
             return Put(await self._write(put(new), stored, event), created=old is None)
 
+        told: Told = {}
+        if self._resolve.must_ask(config.providers):
+            await self._checked(config, detach=detach)
+            told = await self._resolve.ask(config.providers)  # may take long: other changes do not wait for it
         async with self._changing:
             return await settled(once)
 
@@ -123,9 +121,22 @@ class EditObject:
             [change], revision=None, event=event, expected_version=stored.catalog.version
         )
 
-    async def _build(self, item: ConfigObject, catalog: Catalog) -> Configured:
+    async def _checked(self, config: ConfigFile, *, detach: bool) -> tuple[StoredConfig, Configured | None, Staying]:
+        """Return what is stored, the object to be replaced and all others, if nothing is wrong with the one wanted."""
+        item, kind, name = _only(config)
+        stored = await read_for_object(self._catalogs, self._grants, kind, name)
+        old = stored.find(kind, name)
+        _check_origin(kind, name, old, detach=detach)
+        staying = _without(stored, kind, name)
+        problems = self._check.objects(config, [] if old is None else [old], staying, stored.catalog)
+        if isinstance(item, ProviderConfig) and item.insecure_loopback:
+            problems.append(Problem("providers[0].insecure_loopback", "plain http is allowed by the file only"))
+        _refuse([*problems, *config_rules.remote_problems(config)])
+        return stored, old, staying
+
+    def _build(self, item: ConfigObject, told: Told, catalog: Catalog) -> Configured:
         if isinstance(item, ProviderConfig):
-            resolved = await self._resolve((item,), catalog.providers, Origin.RPC)
+            resolved = self._resolve((item,), told, catalog.providers, Origin.RPC)
             return resolved.providers[item.name]
         return build_object(item, Origin.RPC)
 

@@ -11,6 +11,9 @@ from broker.core.provider_config import ProviderConfig
 from broker.core.urls import origin_of
 from broker.ports import Discovery, Presets
 
+Told = Mapping[str, Mapping[str, object]]
+"""The metadata of providers, by the providers' names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
@@ -27,21 +30,35 @@ class ResolveProviders:
         self._presets = presets
         self._discovery = discovery
 
-    async def __call__(
-        self, configs: Sequence[ProviderConfig], stored: Mapping[str, Provider], origin: Origin
-    ) -> Resolved:
-        """Return the providers; one whose discovered token endpoint moved to another origin comes back frozen.
+    def must_ask(self, configs: Sequence[ProviderConfig]) -> bool:
+        """Tell whether some provider's endpoints are not in its configuration."""
+        return any(self._presets.needs_discovery(config) is not None for config in configs)
+
+    async def ask(self, configs: Sequence[ProviderConfig]) -> Told:
+        """Return what the providers tell that have to be asked; slow, so never while others wait to change things.
 
         Raises:
             ProviderUnavailableError: discovery failed.
         """
+        told = {}
+        for config in configs:
+            issuer = self._presets.needs_discovery(config)
+            if issuer is not None:
+                told[config.name] = await self._discovery.discover(issuer, insecure_loopback=config.insecure_loopback)
+        return told
+
+    def __call__(
+        self, configs: Sequence[ProviderConfig], told: Told, stored: Mapping[str, Provider], origin: Origin
+    ) -> Resolved:
+        """Return the providers; one whose discovered token endpoint moved to another origin comes back frozen.
+
+        Raises:
+            ProviderUnavailableError: what a provider told cannot be used.
+        """
         providers: dict[str, Provider] = {}
         warnings = []
         for config in configs:
-            issuer = self._presets.needs_discovery(config)
-            metadata = None
-            if issuer is not None:
-                metadata = await self._discovery.discover(issuer, insecure_loopback=config.insecure_loopback)
+            metadata = told.get(config.name)
             provider = self._presets.resolve(config, metadata, provider_id=NEW, origin=origin)
             before = stored.get(config.name)
             if metadata is not None and before is not None and _moved(before, provider):

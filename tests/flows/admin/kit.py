@@ -55,9 +55,12 @@ class Metadata:
     def __init__(self) -> None:
         self.published: dict[str, Mapping[str, object]] = {}
         self.asked = 0
+        self.hold: asyncio.Event | None = None
 
     async def discover(self, issuer: str, *, insecure_loopback: bool) -> Mapping[str, object]:
         self.asked += 1
+        if self.hold is not None:
+            await self.hold.wait()
         if issuer not in self.published:
             raise ProviderUnavailableError("the provider does not answer", metadata={"failure": "connect"})
         return self.published[issuer]

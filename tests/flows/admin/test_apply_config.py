@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from broker.core.sealing import client_secret_binding
 from broker.core.secret import Secret
 from broker.ports import CatalogMovedError, ClientSecretVersion, ObjectChange, SecretUnreadableError
 from tests.flows.admin.kit import AdminKit, Source, config, names, trail
+from tests.support.waiting import until
 
 BASE = """\
     revision: {revision}
@@ -393,6 +395,34 @@ async def test_a_discovery_that_moved_freezes_the_provider(kit: AdminKit) -> Non
     assert (await kit.catalog()).providers["corp"].frozen
     await kit.apply(GENERIC.format(revision=3))
     assert (await kit.catalog()).providers["corp"].frozen
+
+
+@pytest.mark.parametrize("way", ["apply", "put"])
+async def test_a_slow_provider_keeps_nobody_waiting(kit: AdminKit, way: str) -> None:
+    """While a provider is asked, keys end and other objects change; what they changed is seen by the slow change."""
+    await kit.add_key("stolen")
+    kit.discovery.published["https://id.example"] = {"token_endpoint": "https://id.example/token"}
+    kit.discovery.hold = asyncio.Event()
+    text = GENERIC.format(revision=1)
+    slow = asyncio.create_task(kit.apply(text) if way == "apply" else kit.put(text))
+    await until(lambda: kit.discovery.asked == 1)
+    await asyncio.wait_for(kit.api_keys.disable("stolen", trail()), 5)
+    await asyncio.wait_for(kit.put("revision: 1\nproviders: [{name: corp, preset: aries}]"), 5)
+    kit.discovery.hold.set()
+    if way == "apply":
+        with pytest.raises(InvalidRequestError, match="nothing was applied"):
+            await slow
+    else:
+        await slow
+    provider = (await kit.catalog()).providers["corp"]
+    assert ("aries" if way == "apply" else "generic", Origin.RPC) == (provider.preset, provider.origin)
+    assert kit.discovery.asked == 1
+
+
+async def test_a_refused_file_asks_nobody(kit: AdminKit) -> None:
+    """A provider is asked only for a configuration that is right otherwise."""
+    await kit.refused(GENERIC.format(revision=1) + "\n    clients: [{name: c, provider: none, client_id: a}]\n")
+    assert kit.discovery.asked == 0
 
 
 # --- warnings --------------------------------------------------------------------------------------------------------
