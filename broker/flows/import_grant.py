@@ -13,6 +13,7 @@ from broker.core import lease
 from broker.core.audit import Action
 from broker.core.errors import GrantConflictError, GrantHeldError, InvalidRequestError, NotFoundError
 from broker.core.models import Grant, GrantType, Kind, Provider
+from broker.core.oauth.salvage import is_refresh_token
 from broker.core.sealing import refresh_token_binding
 from broker.core.secret import Secret
 from broker.core.urls import origin_of
@@ -60,18 +61,33 @@ class ImportGrant:
         self._redeem_now = redeem_now
         self._running: set[asyncio.Task[bool]] = set()
 
-    async def __call__(self, grant_name: str, refresh_token: Secret, trail: Trail) -> Imported:
+    async def __call__(
+        self, grant_name: str, refresh_token: Secret, trail: Trail, *, replace: bool = False
+    ) -> Imported:
         """Keep the token and redeem it; once it is kept, a caller that hangs up changes nothing.
+
+        Args:
+            grant_name: of a grant of type refresh_token.
+            refresh_token: as the old holder has it.
+            trail: who imports it.
+            replace: also when the grant has a refresh token that works, which is then used no more.
 
         Raises:
             NotFoundError: no such grant.
-            InvalidRequestError: the grant has no refresh tokens.
+            InvalidRequestError: the grant has no refresh tokens, or one that works; or this is none.
             GrantHeldError: operators hold the grant or its provider.
             GrantConflictError: the grant changed meanwhile, or is being redeemed; nothing was kept.
             BrokerError: the token is kept, and redeeming it failed for this reason.
         """
         trail.grant = grant_name
+        if not is_refresh_token(refresh_token.reveal()):
+            problem = "a refresh token has at most 8192 characters of printable ASCII"
+            raise InvalidRequestError(problem, fields={"refresh_token": problem})
         grant, provider = await self._find(grant_name, trail)
+        same = self._cipher.fingerprint(refresh_token) == grant.state.current
+        if _works(grant.state) and not same and not replace:
+            problem = "the grant has a refresh token that works: importing gives it up, which `replace` has to confirm"
+            raise InvalidRequestError(problem, fields={"replace": problem})
         await self._keep(grant, provider, refresh_token, trail)
         task = asyncio.create_task(_redeem(self._redeem_now, grant_name))
         self._running.add(task)
@@ -100,7 +116,7 @@ class ImportGrant:
 
         Raises:
             InvalidRequestError: the grant had this very token before and used it: once more would be a reuse.
-            GrantConflictError: the grant changed at the same moment.
+            GrantConflictError: the grant changed at the same moment, or this very token is about to be sent.
         """
         state = grant.state
         binding = refresh_token_binding(grant.id, state.consent + 1, state.attempt + 1, origin_of(provider.token_url))
@@ -108,6 +124,9 @@ class ImportGrant:
         if any(token.fingerprint == fingerprint and lease.was_used(token) for token in state.tokens):
             problem = "the grant had this token before and used it: there is nothing to import"
             raise InvalidRequestError(problem, fields={"refresh_token": problem})
+        if state.phase is lease.Phase.PREPARED and fingerprint == state.current:
+            # Sending it moves none of the fences: it could be sent before the import and then once more.
+            raise GrantConflictError("the grant is being redeemed with this token; nothing was imported, try again")
         sealed = await self._cipher.seal(refresh_token, binding)
         event = trail.event(Action.GRANT_IMPORT, self._clock.now(), fingerprint=fingerprint)
         after = await self._grants.keep_and_consent(
@@ -121,6 +140,10 @@ class ImportGrant:
         )
         if after is None:
             raise GrantConflictError("the grant changed at the same moment; nothing was imported, try again")
+
+
+def _works(state: lease.GrantState) -> bool:
+    return state.current is not None and state.health is lease.Health.OK and state.phase is not lease.Phase.UNKNOWN
 
 
 async def _redeem(redeem_now: RedeemNow, grant_name: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 
@@ -54,11 +54,20 @@ def show(context: typer.Context, name: Name, *, json: Json = False) -> None:
 
 @app.command("import")
 def import_refresh_token(
-    context: typer.Context, name: Name, *, secret_file: SecretFile = None, stdin: Stdin = False, json: Json = False
+    context: typer.Context,
+    name: Name,
+    *,
+    secret_file: SecretFile = None,
+    stdin: Stdin = False,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Also when the grant has a refresh token that works; that one is given up."),
+    ] = False,
+    json: Json = False,
 ) -> None:
     """Take in an existing refresh token; it is redeemed at once, so that rotation proves sole possession."""
     refresh_token = read_secret(secret_file, stdin=stdin)
-    request = grants_pb2.ImportRefreshTokenRequest(grant=name, refresh_token=refresh_token.reveal())
+    request = grants_pb2.ImportRefreshTokenRequest(grant=name, refresh_token=refresh_token.reveal(), replace=replace)
     with open_access(context).open() as broker:
         stub = grants_pb2_grpc.GrantsServiceStub(broker.channel)
         response = broker.call(stub.ImportRefreshToken, request)

@@ -32,5 +32,5 @@ class GrantsServicer:
     ) -> grants_pb2.ImportRefreshTokenResponse:
         """Answer ImportRefreshToken."""
         token = secret_of(request.refresh_token, "refresh_token")
-        imported = await self._import_grant(request.grant, token, call.trail)
+        imported = await self._import_grant(request.grant, token, call.trail, replace=request.replace)
         return grants_pb2.ImportRefreshTokenResponse(rotated=imported.rotated, warnings=imported.warnings)

@@ -118,6 +118,40 @@ async def test_a_token_used_before_is_refused(kit: AdminKit) -> None:
         await importing(kit, rotates)("g", TOKEN, trail())
 
 
+async def test_a_token_that_works_is_given_up_only_when_said(kit: AdminKit) -> None:
+    """A mistyped import does not cost a working grant; said so, or where nothing works any more, it is taken."""
+    await kit.apply(FILE)
+    await importing(kit, keeps)("g", TOKEN, trail())
+    other = Secret("canary-other")
+    with pytest.raises(InvalidRequestError, match="`replace` has to confirm"):
+        await importing(kit, keeps)("g", other, trail())
+    grant = await kit.grant("g")
+    assert kit.keyring.fingerprint(TOKEN) == grant.state.current
+    await importing(kit, keeps)("g", other, trail(), replace=True)
+    quarantined = replace((await kit.grant("g")).state, health=lease.Health.QUARANTINED)
+    kit.store._grants[grant.id] = replace(kit.store._grants[grant.id], state=quarantined)
+    await importing(kit, keeps)("g", Secret("canary-third"), trail())
+
+
+@pytest.mark.parametrize("text", ["a\nb", "\x00", "caf\u00e9", "x" * 9000])
+async def test_what_is_no_refresh_token_is_not_even_sent(kit: AdminKit, text: str) -> None:
+    """A refresh token is printable ASCII of a bounded length."""
+    await kit.apply(FILE)
+    with pytest.raises(InvalidRequestError, match="printable ASCII"):
+        await importing(kit, rotates)("g", Secret(text), trail())
+
+
+async def test_a_token_about_to_be_sent_is_not_imported_again(kit: AdminKit) -> None:
+    """While an owner holds the lease it may send the grant's token at any moment; another token fences it off."""
+    await kit.apply(FILE)
+    await importing(kit, keeps)("g", TOKEN, trail())
+    grant = await kit.grant("g")
+    assert await kit.store.apply(grant.id, lease.Take("me")) is not None
+    with pytest.raises(GrantConflictError, match="being redeemed with this token"):
+        await importing(kit, keeps)("g", TOKEN, trail())
+    await importing(kit, keeps)("g", Secret("another"), trail())
+
+
 async def test_a_token_is_imported_again_after_a_wrong_endpoint(kit: AdminKit) -> None:
     """A token that was never written to the socket is sealed for the endpoint configured now when imported again."""
     wrong = FILE.replace("preset: aries", "preset: generic, token_url: 'https://wrong.example/token'")

@@ -234,19 +234,23 @@ class ImportRefreshTokenRequest(_message.Message):
 
     GRANT_FIELD_NUMBER: _builtins.int
     REFRESH_TOKEN_FIELD_NUMBER: _builtins.int
+    REPLACE_FIELD_NUMBER: _builtins.int
     grant: _builtins.str
     """Required. A grant of type refresh_token."""
     refresh_token: _builtins.str
     """Required."""
+    replace: _builtins.bool
+    """Also when the grant has a refresh token that works; that one is then used no more."""
     def __init__(
         self,
         *,
         grant: _builtins.str = ...,
         refresh_token: _builtins.str = ...,
+        replace: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "refresh_token", b"refresh_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "refresh_token", b"refresh_token", "replace", b"replace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
