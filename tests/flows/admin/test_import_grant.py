@@ -149,7 +149,7 @@ async def test_a_token_about_to_be_sent_is_not_imported_again(kit: AdminKit) -> 
     assert await kit.store.apply(grant.id, lease.Take("me")) is not None
     with pytest.raises(GrantConflictError, match="being redeemed with this token"):
         await importing(kit, keeps)("g", TOKEN, trail())
-    await importing(kit, keeps)("g", Secret("another"), trail())
+    await importing(kit, keeps)("g", Secret("another"), trail(), replace=True)
 
 
 async def test_a_token_is_imported_again_after_a_wrong_endpoint(kit: AdminKit) -> None:
