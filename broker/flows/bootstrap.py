@@ -58,6 +58,7 @@ class Bootstrap:
         self._first_key = first_key
         self._trusts_spiffe = trusts_spiffe
         self._new_id = new_id
+        self._retired = False
 
     async def __call__(self, trail: Trail) -> bool:
         """Return whether a first admin was made now.
@@ -79,6 +80,34 @@ class Bootstrap:
         key = await self._stored(first, keys, trail)
         await self._bind(key, catalog, trail)
         return True
+
+    async def retire(self, trail: Trail) -> None:
+        """End the first admin's key for good once somebody else can act as admin.
+
+        Authentication refuses it from that moment on anyway; this makes it last, whatever is deleted later.
+
+        Raises:
+            StoreUnavailableError: it is tried again with the next call.
+        """
+        if self._retired:
+            return
+        catalog = await self._catalogs.load_catalog()
+        keys = await self._keys.list_api_keys()
+        first = [key for key in keys if key.bootstrap_until is not None and not key.disabled]
+        names = {f"key:{key.name}" for key in first}
+        now = self._clock.now()
+        if not admins.live_admins(catalog, keys, now, trusts_spiffe=self._trusts_spiffe) - names:
+            return
+        for key in first:
+            event = trail.event(
+                Action.KEY_DISABLE,
+                now,
+                object_kind="api_key",
+                object_name=key.name,
+                detail=f"id {key.id}, another admin is there",
+            )
+            await self._keys.set_api_key(replace(key, disabled=True), event)
+        self._retired = True
 
     async def _stored(self, first: BootstrapKey, keys: Sequence[ApiKey], trail: Trail) -> ApiKey:
         """Return the key's row; a key that was a first admin's before does not become one again."""

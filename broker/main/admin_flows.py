@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from broker.adapters.keys.files import make_bootstrap_key_file, read_bootstrap_k
 from broker.flows.add_secret import AddFirstSecret
 from broker.flows.api_keys import ApiKeys
 from broker.flows.apply_config import ApplyConfig
-from broker.flows.bootstrap import Bootstrap, BootstrapKey
+from broker.flows.bootstrap import BOOTSTRAP_SECONDS, Bootstrap, BootstrapError, BootstrapKey
 from broker.flows.check_config import CheckConfig
 from broker.flows.edit_object import EditObject
 from broker.flows.explain_policy import ExplainPolicy
@@ -120,6 +121,11 @@ def _first_key(settings: Settings) -> Callable[[], BootstrapKey] | None:
     def read() -> BootstrapKey:
         if named is None and not path.exists():
             make_bootstrap_key_file(path)
+        if time.time() - path.stat().st_mtime > BOOTSTRAP_SECONDS:
+            raise BootstrapError(
+                f"nobody can act as admin, and the key in {path} is older than a day: remove the file and make a new "
+                "one with `aries-broker keys new-bootstrap FILE`"
+            )
         return BootstrapKey(read_bootstrap_key_file(path), str(path))
 
     return read

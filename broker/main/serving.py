@@ -25,7 +25,9 @@ from broker.adapters.sql.migrate import migrate as migrate_database
 from broker.adapters.tls_files import TlsFiles
 from broker.core.audit import Action
 from broker.core.errors import AuditUnavailableError, InvalidRequestError, RevisionStaleError, StoreUnavailableError
+from broker.core.identity import Role
 from broker.core.listening import AdminOn, is_loopback
+from broker.flows.api_keys import RESERVED
 from broker.flows.catalog_view import CatalogView
 from broker.flows.record_denial import RecordDenial
 from broker.flows.relay_outbox import RelayOutbox
@@ -119,7 +121,7 @@ async def _serve(settings: Settings, config: Path | None) -> bool:
         relay = RelayOutbox(base.store, base.audit)
         await relay(recovered=True)
         async with AsyncExitStack() as stack:
-            await _listen(stack, settings, base, tokens, admin, life)
+            await _listen(stack, settings, base, tokens, admin, life, trail)
             _in_background(stack, life, base.view.poll(), "follow-configuration")
             _in_background(stack, life, _relay_for_ever(relay), "relay-outbox")
             life.started = True
@@ -143,7 +145,13 @@ def _told_twice(settings: Settings) -> str:
 
 
 async def _listen(  # noqa: PLR0913 - everything that is served
-    stack: AsyncExitStack, settings: Settings, base: Foundation, tokens: TokenFlows, admin: AdminFlows, life: Life
+    stack: AsyncExitStack,
+    settings: Settings,
+    base: Foundation,
+    tokens: TokenFlows,
+    admin: AdminFlows,
+    life: Life,
+    trail: Trail,
 ) -> None:
     """Bind everything; leaving the stack stops taking calls and lets running ones end."""
     tls = _tls(settings, base)
@@ -155,6 +163,9 @@ async def _listen(  # noqa: PLR0913 - everything that is served
 
     async def follow() -> None:
         await base.view.catch_up(await base.store.read_version())
+        if any(binding.role is Role.ADMIN and binding.name != RESERVED for binding in base.view.catalog.roles):
+            await admin.bootstrap.retire(trail)
+            await base.view.catch_up(base.store.version())
 
     edge = Edge(
         authenticate=Authenticate(

@@ -53,7 +53,7 @@ def show(context: typer.Context, name: Name, *, json: Json = False) -> None:
 
 
 @app.command("import")
-def import_refresh_token(
+def import_refresh_token(  # noqa: PLR0913 - each is an option
     context: typer.Context,
     name: Name,
     *,

@@ -108,3 +108,20 @@ async def test_a_binding_of_somebody_who_cannot_come_is_no_admin(kit: AdminKit) 
     await kit.apply("revision: 1\nroles: [{role: admin, callers: ['key:later']}]")
     assert await bootstrap(kit, new_key(1))(trail())
     assert await admins(kit) == {"key:bootstrap-admin"}
+
+
+async def test_the_first_key_stays_dead_whatever_is_deleted_later(kit: AdminKit) -> None:
+    """Its end is written down when another admin is there, so that a deleted role does not bring it back."""
+    flow = bootstrap(kit, new_key(1))
+    await flow(trail())
+    await flow.retire(trail())
+    (first,) = await kit.store.list_api_keys()
+    assert not first.disabled
+    await kit.apply("revision: 1\nroles: [{role: admin, callers: ['spiffe://corp.example/ops']}]")
+    for _ in range(2):
+        await flow.retire(trail())
+    (first,) = await kit.store.list_api_keys()
+    assert first.disabled
+    assert 1 == (await kit.actions()).count(Action.KEY_DISABLE)
+    kit.store._objects = {key: value for key, value in kit.store._objects.items() if key[1] == "bootstrap-admin"}
+    assert frozenset() == await admins(kit)
