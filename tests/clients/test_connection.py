@@ -95,3 +95,15 @@ def test_an_api_key_with_odd_characters_is_refused() -> None:
         connection.build_metadata()
 
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("credential", ["token_file", "ca"])
+def test_a_file_without_an_end_is_not_read(tmp_path: Path, credential: str) -> None:
+    """A device or a pipe is refused, and a file far longer than what it should hold; a link is followed."""
+    (tmp_path / "long").write_bytes(b"a" * (4 * 1024 * 1024 + 1))
+    (tmp_path / "link").symlink_to("/dev/zero")
+    for file, words in (("/dev/zero", "plain file"), (tmp_path / "link", "plain file"), (tmp_path / "long", "longer")):
+        given: dict[str, Any] = {credential: file}
+        connection = Connection.resolve("127.0.0.1:1", **given, environ={})
+        with pytest.raises(ConfigurationError, match=words):
+            connection.build_metadata() if credential == "token_file" else connection.open_channel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,11 @@ import grpc
 from aries_broker.errors import ConfigurationError
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
+MAX_BEARER_FILE: Final = 16 * 1024
+"""Longest file with an API key or a JWT, in bytes."""
+MAX_TLS_FILE: Final = 4 * 1024 * 1024
+"""Longest PEM file, in bytes; the authorities of a whole system have a quarter of a megabyte."""
+
 # A proxy of the environment would see what is meant for the broker alone.
 _OPTIONS: Final = (("grpc.enable_http_proxy", 0),)
 
@@ -120,7 +126,7 @@ class Connection:
         """
         bearer = self.api_key
         if self.token_file:
-            bearer = _read(self.token_file).decode("ascii", "replace")
+            bearer = _read(self.token_file, MAX_BEARER_FILE).decode("ascii", "replace")
         if bearer is None:
             return ()
         bearer = bearer.strip()
@@ -131,9 +137,9 @@ class Connection:
 
     def _tls_credentials(self) -> grpc.ChannelCredentials:
         return grpc.ssl_channel_credentials(
-            root_certificates=_read(self.ca) if self.ca else None,
-            private_key=_read(self.cert_key) if self.cert_key else None,
-            certificate_chain=_read(self.cert) if self.cert else None,
+            root_certificates=_read(self.ca, MAX_TLS_FILE) if self.ca else None,
+            private_key=_read(self.cert_key, MAX_TLS_FILE) if self.cert_key else None,
+            certificate_chain=_read(self.cert, MAX_TLS_FILE) if self.cert else None,
         )
 
 
@@ -152,9 +158,18 @@ def _path(value: str | os.PathLike[str] | None) -> Path | None:
     return Path(value) if value else None
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, limit: int) -> bytes:
+    """Read a plain file, or what a link leads to; a device or a pipe could keep us reading for ever."""
     try:
-        return path.read_bytes()
+        if not stat.S_ISREG(path.stat().st_mode):
+            message = f"cannot read {path}: it is not a plain file"
+            raise ConfigurationError(message)
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
     except OSError as error:
         message = f"cannot read {path}: {error.strerror}"
         raise ConfigurationError(message) from error
+    if len(data) > limit:
+        message = f"cannot read {path}: it is longer than {limit} bytes"
+        raise ConfigurationError(message)
+    return data
