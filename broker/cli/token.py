@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from aries_broker import Client, Token
+from aries_broker.token import MAX_SECONDS
 from broker.cli.access import Address, ApiKeyFile, Json
 from broker.cli.output import print_error, print_json
 
@@ -20,12 +21,22 @@ def token() -> None:
     """Get access tokens."""
 
 
+def _check_seconds(value: float | None) -> float | None:
+    """Refuse what is no duration: negative, not a number, or endless."""
+    if value is not None and not 0 <= value <= MAX_SECONDS:
+        message = f"{value} is not a number of seconds from 0 to {MAX_SECONDS}"
+        raise typer.BadParameter(message)
+    return value
+
+
 @app.command()
 def get(  # noqa: PLR0913 - each is an option
     *,
     scope: Annotated[list[str], typer.Option(help="A scope; may be given several times.")],
     grant: Annotated[str | None, typer.Option(help="The grant, where policy leaves several.")] = None,
-    min_lifetime: Annotated[float | None, typer.Option(min=0, help="The least life accepted, in seconds.")] = None,
+    min_lifetime: Annotated[
+        float | None, typer.Option(callback=_check_seconds, help="The least life accepted, in seconds.")
+    ] = None,
     address: Address = None,
     api_key_file: ApiKeyFile = None,
     json: Json = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -138,10 +139,11 @@ def test_one_text_is_not_a_list_of_scopes(service: ScriptedTokenService, address
     assert [] == service.requests
 
 
-def test_a_negative_lifetime_is_refused_here(service: ScriptedTokenService, address: str) -> None:
-    """A negative least lifetime is a mistake of the program."""
+@pytest.mark.parametrize("seconds", [-1, math.nan, math.inf, 315_576_000_001])
+def test_a_lifetime_that_is_none_is_refused_here(service: ScriptedTokenService, address: str, seconds: float) -> None:
+    """A negative or endless least lifetime is a mistake of the program."""
     with Client(address) as broker, pytest.raises(ValueError, match="negative"):
-        broker.get_token(["read"], min_lifetime=-1)
+        broker.get_token(["read"], min_lifetime=seconds)
 
     assert [] == service.requests
 

@@ -12,6 +12,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from aries.broker.v1 import token_pb2
 
+MAX_SECONDS: Final = 315_576_000_000
+"""The longest duration there is in the contract, in seconds: 10,000 years."""
+
 
 class Narrowing(StrEnum):
     """How a token's scopes compare with its grant's.
@@ -74,13 +77,13 @@ def build_request(scopes: Iterable[str], grant: str | None, min_lifetime: float 
 
     Raises:
         TypeError: `scopes` is one text instead of several.
-        ValueError: `min_lifetime` is negative.
+        ValueError: `min_lifetime` is negative, no number or beyond every duration.
     """
     if isinstance(scopes, str):
         message = "scopes is a list of scopes, not one text"
         raise TypeError(message)
-    if min_lifetime is not None and min_lifetime < 0:
-        message = "min_lifetime must not be negative"
+    if min_lifetime is not None and not 0 <= min_lifetime <= MAX_SECONDS:
+        message = f"min_lifetime must not be negative, and is a number of at most {MAX_SECONDS} seconds"
         raise ValueError(message)
     request = token_pb2.GetTokenRequest(grant=grant or "", scopes=list(scopes))
     if min_lifetime is not None:
