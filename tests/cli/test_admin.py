@@ -127,6 +127,21 @@ def test_a_wrong_entry_is_refused_with_its_line(broker: ScriptedBroker, command:
     assert "line 3: clients[0].client_idd: unknown field" in outcome.err
 
 
+@pytest.mark.parametrize("field", ["secret_env", "secret_file"])
+def test_a_secret_is_not_put_with_its_client(
+    broker: ScriptedBroker, command: Command, tmp_path: Path, field: str
+) -> None:
+    """The field is refused with the command that does it, instead of being left out silently."""
+    file = tmp_path / "entry.yaml"
+    file.write_text(f"name: desk\nprovider: aries\nclient_id: x\n{field}: somewhere\n")
+
+    outcome = command("admin", "clients", "put", "-f", file)
+
+    assert (2, []) == (outcome.code, broker.calls)
+    assert f"line 4: clients[0].{field}: put stores no secret" in outcome.err
+    assert "aries-broker admin clients add-secret desk" in outcome.err
+
+
 def test_objects_are_listed_and_shown(broker: ScriptedBroker, command: Command) -> None:
     """A table for people, all fields as JSON for programs, one by its name."""
     listed = config_pb2.ListObjectsResponse(objects=[config_pb2.Object(client=CLIENT, origin=config_pb2.ORIGIN_FILE)])

@@ -144,4 +144,11 @@ def parse_entry(objects: ObjectKind, file: str) -> config_pb2.Object:
     if len(items) != 1:
         message = f"exactly one of the {objects.section} is wanted"
         raise CommandError(message, 2)
+    for name, reference in parsed.secrets.items():
+        line, field = max(1, parsed.line_of(reference.field) - 2), reference.field.rpartition(".")[2]
+        message = (
+            f"line {line}: {reference.field}: put stores no secret: leave {field} out, "
+            f"then give the first one with: aries-broker admin clients add-secret {name}"
+        )
+        raise CommandError(message, 2)
     return build_object(objects.kind, items[0])
