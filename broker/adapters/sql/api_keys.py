@@ -97,7 +97,7 @@ class SqlApiKeys(Part):
 
     def _verified(self, row: RowMapping) -> ApiKey:
         key = ApiKey(row["id"], row["name"], row["mac"], row["mac_key_id"], row["disabled"], row["bootstrap_until"])
-        self.verify(row["row_mac_key_id"], _mac_input(key), row["row_mac"])
+        self.verify(f"API key {row['name']}", row["row_mac_key_id"], _mac_input(key), row["row_mac"])
         return key
 
     def _columns(self, key: ApiKey) -> dict[str, Any]:

@@ -140,7 +140,7 @@ class SqlCatalog(Part):
         return version
 
     def _verified_object(self, row: RowMapping) -> StoredObject:
-        self.verify(row["mac_key_id"], _object_mac_input(row), row["mac"])
+        self.verify(f"{row['kind']} {row['name']}", row["mac_key_id"], _object_mac_input(row), row["mac"])
         return decode_object(Kind(row["kind"]), row["id"], row["name"], Origin(row["origin"]), row["body"])
 
     async def _put_object(self, under_way: Change, kind: Kind, value: StoredObject) -> None:
