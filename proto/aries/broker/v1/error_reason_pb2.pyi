@@ -55,7 +55,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 16
     """RESOURCE_EXHAUSTED: the broker sheds load; come back after the RetryInfo."""
     ERROR_REASON_PROVIDER_UNAVAILABLE: _ErrorReason.ValueType  # 17
-    """UNAVAILABLE: the provider did not answer usably. Metadata: failure (timeout, connect, tls, status, malformed)."""
+    """UNAVAILABLE: the provider did not answer usably, or failed before and is left alone for a while. Metadata:
+    failure (timeout, connect, tls, status, malformed, backing_off).
+    """
     ERROR_REASON_PROVIDER_REFUSED_CLIENT: _ErrorReason.ValueType  # 18
     """UNAVAILABLE: the provider refused the broker's own client authentication; operators have to act."""
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 19
@@ -115,7 +117,9 @@ ERROR_REASON_SCOPE_SETS: ErrorReason.ValueType  # 15
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 16
 """RESOURCE_EXHAUSTED: the broker sheds load; come back after the RetryInfo."""
 ERROR_REASON_PROVIDER_UNAVAILABLE: ErrorReason.ValueType  # 17
-"""UNAVAILABLE: the provider did not answer usably. Metadata: failure (timeout, connect, tls, status, malformed)."""
+"""UNAVAILABLE: the provider did not answer usably, or failed before and is left alone for a while. Metadata:
+failure (timeout, connect, tls, status, malformed, backing_off).
+"""
 ERROR_REASON_PROVIDER_REFUSED_CLIENT: ErrorReason.ValueType  # 18
 """UNAVAILABLE: the provider refused the broker's own client authentication; operators have to act."""
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 19

@@ -69,8 +69,8 @@ class ConfigServiceStub:
     """ProveNarrowing finds out what a provider does with scope on a refresh by spending a throw-away grant's token.
 
     Who may call: role admin.
-    Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_HELD, CONSENT_REQUIRED, GRANT_UNCERTAIN, PROVIDER_UNAVAILABLE,
-    PROVIDER_REFUSED_CLIENT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+    Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_HELD, CONSENT_REQUIRED, GRANT_CONFLICT, GRANT_UNCERTAIN,
+    PROVIDER_UNAVAILABLE, PROVIDER_REFUSED_CLIENT, ROLE_REQUIRED, STORE_UNAVAILABLE, AUDIT_UNAVAILABLE.
     """
 
 @_typing.type_check_only
@@ -114,8 +114,8 @@ class ConfigServiceAsyncStub(ConfigServiceStub):
     """ProveNarrowing finds out what a provider does with scope on a refresh by spending a throw-away grant's token.
 
     Who may call: role admin.
-    Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_HELD, CONSENT_REQUIRED, GRANT_UNCERTAIN, PROVIDER_UNAVAILABLE,
-    PROVIDER_REFUSED_CLIENT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+    Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_HELD, CONSENT_REQUIRED, GRANT_CONFLICT, GRANT_UNCERTAIN,
+    PROVIDER_UNAVAILABLE, PROVIDER_REFUSED_CLIENT, ROLE_REQUIRED, STORE_UNAVAILABLE, AUDIT_UNAVAILABLE.
     """
 
 class ConfigServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -192,8 +192,8 @@ class ConfigServiceServicer(metaclass=_abc_1.ABCMeta):
         """ProveNarrowing finds out what a provider does with scope on a refresh by spending a throw-away grant's token.
 
         Who may call: role admin.
-        Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_HELD, CONSENT_REQUIRED, GRANT_UNCERTAIN, PROVIDER_UNAVAILABLE,
-        PROVIDER_REFUSED_CLIENT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+        Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_HELD, CONSENT_REQUIRED, GRANT_CONFLICT, GRANT_UNCERTAIN,
+        PROVIDER_UNAVAILABLE, PROVIDER_REFUSED_CLIENT, ROLE_REQUIRED, STORE_UNAVAILABLE, AUDIT_UNAVAILABLE.
         """
 
 def add_ConfigServiceServicer_to_server(servicer: ConfigServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
