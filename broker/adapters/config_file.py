@@ -13,7 +13,8 @@ from pathlib import Path
 
 from broker.adapters.config_schema import FILE, FileProblem, SecretReference, Walk
 from broker.adapters.strict_yaml import MAX_BYTES, compose
-from broker.core.config import ClientConfig, ConfigFile
+from broker.core import config_references, config_rules
+from broker.core.config import ClientConfig, ConfigFile, Problem, merged
 
 
 class ConfigFileError(Exception):
@@ -61,8 +62,12 @@ def read_config(path: Path) -> ParsedConfig:
         raise ConfigFileError([FileProblem(1, "", "is not text in UTF-8")]) from None
 
 
-def parse_config(text: str) -> ParsedConfig:
+def parse_config(text: str, *, whole: bool = True) -> ParsedConfig:
     """Parse a configuration.
+
+    Args:
+        text: the file's.
+        whole: it is not one object that goes with others elsewhere.
 
     Raises:
         ConfigFileError: with every problem there is.
@@ -71,8 +76,24 @@ def parse_config(text: str) -> ParsedConfig:
     walk = Walk()
     walk.found += [FileProblem(fault.line, "", fault.message) for fault in tree.faults]
     values = walk.mapping(tree.root, "", FILE, {"revision"}) if tree.root is not None else None
-    if walk.found or values is None:
+    if values is None or len(walk.found) > len(walk.foreign):
         raise ConfigFileError(sorted(walk.found, key=lambda problem: problem.line))
     pairs: tuple[tuple[ClientConfig, SecretReference | None], ...] = values.pop("clients", ())
     config = ConfigFile(clients=tuple(client for client, _ in pairs), **values)
-    return ParsedConfig(config, {client.name: ref for client, ref in pairs if ref is not None}, walk.lines)
+    parsed = ParsedConfig(config, {client.name: ref for client, ref in pairs if ref is not None}, walk.lines)
+    if walk.foreign:
+        more = parsed.problems(merged(_beside(parsed, walk.foreign, whole=whole)))
+        raise ConfigFileError(sorted([*walk.found, *more], key=lambda problem: problem.line))
+    return parsed
+
+
+def _beside(parsed: ParsedConfig, foreign: Sequence[str], *, whole: bool) -> list[Problem]:
+    """Return what is wrong beside foreign fields, whatever each of them was meant to be."""
+    objects = {path.partition(".")[0] for path in foreign}
+    found = [
+        problem for problem in config_rules.problems(parsed.config) if problem.field.partition(".")[0] not in objects
+    ]
+    if whole and all("." in path for path in foreign):  # a section by a wrong name would leave names unknown
+        references = config_references.problems_within(parsed.config)
+        found += [problem for problem in references if problem.field in parsed.lines]
+    return found

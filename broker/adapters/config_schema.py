@@ -57,9 +57,16 @@ _INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 
 @dataclass(slots=True)
 class Walk:
-    """What was found on the way: problems, and the line of every field path."""
+    """What was found on the way.
+
+    Attributes:
+        found: problems.
+        foreign: fields among them that were left out and took nothing else with them.
+        lines: the line of every field path.
+    """
 
     found: list[FileProblem] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
     lines: dict[str, int] = field(default_factory=dict)
 
     def note(self, node: yaml.Node, path: str, message: str) -> None:
@@ -80,7 +87,9 @@ class Walk:
             self.lines[inner] = line_of(key)
             if name in readers:
                 values[name] = readers[name](self, value, inner)
-            elif name in INLINE_SECRETS:
+                continue
+            self.foreign.append(inner)
+            if name in INLINE_SECRETS:
                 self.note(
                     key, inner, "secrets are not written here: say where to read it with secret_file or secret_env"
                 )

@@ -47,6 +47,13 @@ def problems(config: ConfigFile, staying: Staying) -> list[Problem]:
     ]
 
 
+def problems_within(config: ConfigFile) -> list[Problem]:
+    """Return names that are twice in a file or missing from it, for one that is refused whatever is stored."""
+    nothing = Staying()
+    missing = [Problem(one.field, f"{one.message} in this file") for one in _references(config, nothing)]
+    return [*_names(config, nothing), *missing, *_issuers(config, nothing)]
+
+
 def _names(config: ConfigFile, staying: Staying) -> Iterator[Problem]:
     taken = staying.names()
     for kind, (section, items) in sections(config).items():

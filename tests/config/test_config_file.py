@@ -195,13 +195,68 @@ def test_everything_wrong_is_told_at_once() -> None:
     ]
 
 
+def test_a_foreign_field_hides_nothing_else() -> None:
+    """Beside fields nobody knows, rules and references are told as well."""
+    text = """\
+        revision: 1
+        providers:
+          - {name: aries, preset: ares}
+        clients:
+          - {name: desk, provider: nowhere, client_id: a, secret_fiel: /x}
+        grants:
+          - {name: g, client: desk, type: none, scopes: [read]}
+        """
+    assert told(text) == [
+        (3, "providers[0].preset", "must be one of aries, generic"),
+        (5, "clients[0].secret_fiel", "unknown field, did you mean secret_file?"),
+        (5, "clients[0].provider", "there is no provider called 'nowhere' in this file"),
+        (7, "grants[0].type", "must be one of client_credentials, refresh_token"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("provider: [{name: a, preset: aries}]\nclients: [{name: c, provider: a, client_id: i}]", ["provider"]),
+        ("issuers: [{name: sso, issuer: i, audience: a, jwks_url: 'https://i/j'}]", ["issuers[0].jwks_url"]),
+        (
+            "providers: [{name: a, preset: aries, base_url: 'http://[::1]', insecure: true}]",
+            ["providers[0].insecure"],
+        ),
+        (
+            "roles: [{role: auditor, callers: ['key:a']}, {role: auditor, nam: b, callers: ['key:b']}]",
+            ["roles[1].nam"],
+        ),
+        (
+            "limits: [{name: a, applies_to: admin, key: [caller], windows: [{rate: 1/s, burst: 1, x: 1}]}]",
+            ["limits[0].windows[0].x"],
+        ),
+    ],
+)
+def test_a_foreign_field_makes_nothing_else_wrong(text: str, fields: list[str]) -> None:
+    """What follows from a foreign field alone is not told: it may have been meant to be what is missing."""
+    assert fields == [field for _, field, _ in told(f"revision: 1\n{text}")]
+
+
+def test_one_object_is_not_asked_for_the_others() -> None:
+    """Of one object that goes with others elsewhere, rules are told and references not."""
+    text = (
+        "revision: 1\nclients: [{name: A, provider: b, client_id: c}]\nroles: [{role: admin, callers: ['key:a'], x: 1}]"
+    )
+    with pytest.raises(ConfigFileError) as caught:
+        parse_config(text, whole=False)
+    assert ["clients[0].name", "roles[0].x"] == [problem.field for problem in caught.value.problems]
+
+
 @pytest.mark.parametrize("field", ["secret", "client_secret", "password", "private_key", "token"])
 def test_a_secret_in_the_file_is_refused_and_not_repeated(field: str) -> None:
     """Secrets are named by where they are read, and one that stands in the file is never shown."""
-    found = told(f"revision: 1\nclients:\n  - {{name: a, provider: b, client_id: c, {field}: hunter2-canary}}\n")
+    provider = "providers: [{name: b, preset: aries}]"
+    client = f"clients:\n  - {{name: a, provider: b, client_id: c, {field}: hunter2-canary}}"
+    found = told(f"revision: 1\n{provider}\n{client}\n")
     assert found == [
         (
-            3,
+            4,
             f"clients[0].{field}",
             "secrets are not written here: say where to read it with secret_file or secret_env",
         )

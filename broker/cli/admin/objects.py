@@ -134,7 +134,7 @@ def parse_entry(objects: ObjectKind, file: str) -> config_pb2.Object:
     text = sys.stdin.read() if file == "-" else Path(file).read_text()
     entry = "\n".join(f"  {line}" for line in text.splitlines())
     try:
-        parsed = parse_config(f"revision: 1\n{objects.section}:\n-{entry[1:]}\n")
+        parsed = parse_config(f"revision: 1\n{objects.section}:\n-{entry[1:]}\n", whole=False)
     except ConfigFileError as error:
         problems = "\n".join(
             f"line {max(1, problem.line - 2)}: {problem.field}: {problem.message}" for problem in error.problems
