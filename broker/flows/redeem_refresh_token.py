@@ -38,7 +38,6 @@ from broker.flows.trail import Trail
 from broker.flows.wish import Wish
 from broker.ports import (
     AttemptRecord,
-    AuditSink,
     Cipher,
     Clock,
     GrantStore,
@@ -82,7 +81,6 @@ class RedeemRefreshToken:
         call: ProviderCall,
         receive: Receive,
         cipher: Cipher,
-        audit: AuditSink,
         clock: Clock,
         times: lease.RedeemTimes,
         owner: str,
@@ -91,7 +89,6 @@ class RedeemRefreshToken:
         self._call = call
         self._receive = receive
         self._cipher = cipher
-        self._audit = audit
         self._clock = clock
         self._times = times
         self._owner = owner

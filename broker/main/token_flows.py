@@ -52,7 +52,6 @@ def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
         call=call,
         receive=receive,
         cipher=base.keyring,
-        audit=base.audit,
         clock=base.clock,
         times=TIMES,
         owner=base.owner,

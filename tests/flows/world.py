@@ -447,7 +447,6 @@ class World:
             call=call,
             receive=receive,
             cipher=self.keyring,
-            audit=self.audit,
             clock=self.clock,
             times=TIMES,
             owner=owner,
