@@ -55,11 +55,11 @@ def read_config(path: Path) -> ParsedConfig:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ConfigFileError([FileProblem(1, "", f"cannot be read: {error.strerror}")]) from None
+        raise ConfigFileError([FileProblem(0, "", f"cannot be read: {error.strerror}")]) from None
     try:
         return parse_config(data.decode())
     except UnicodeDecodeError:
-        raise ConfigFileError([FileProblem(1, "", "is not text in UTF-8")]) from None
+        raise ConfigFileError([FileProblem(0, "", "is not text in UTF-8")]) from None
 
 
 def parse_config(text: str, *, whole: bool = True) -> ParsedConfig:

@@ -30,14 +30,15 @@ INLINE_SECRETS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class FileProblem:
-    """What is wrong, where: line from 1 and field path, empty when the file as a whole is meant."""
+    """What is wrong, where: line from 1, or 0 when there are no lines; field path, empty when none is meant."""
 
     line: int
     field: str
     message: str
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.field}: {self.message}" if self.field else f"line {self.line}: {self.message}"
+        where = [f"line {self.line}"] if self.line else []
+        return ": ".join([*where, *filter(None, [self.field]), self.message])
 
 
 @dataclass(frozen=True, slots=True)

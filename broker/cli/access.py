@@ -18,6 +18,8 @@ from aries_broker.connection import DEFAULT_ADDRESS, is_loopback
 from aries_broker.errors import parse_error
 
 DEADLINE: Final = 30.0
+MAX_REQUEST: Final = 64 * 1024
+"""Longest request a broker takes, in bytes."""
 ADMIN_KEY: Final = "admin.key"
 """The file in the data folder that a first start on this machine leaves the admin's key in."""
 

@@ -11,8 +11,8 @@ from aries.broker.admin.v1 import config_pb2, config_pb2_grpc
 from aries_broker import InvalidRequestError
 from broker.adapters.config_file import ConfigFileError, ParsedConfig, read_config
 from broker.adapters.secret_sources import resolve_for_operator
-from broker.cli.access import Access, Address, ApiKeyFile, Json
-from broker.cli.errors import CommandError
+from broker.cli.access import MAX_REQUEST, Access, Address, ApiKeyFile, Json
+from broker.cli.errors import CommandError, name_file
 from broker.cli.messages import build_config
 from broker.cli.output import print_error, print_json, print_line, to_dict
 
@@ -32,6 +32,7 @@ def apply(
         first_secrets=_resolve_secrets(parsed),
         dry_run=dry_run,
     )
+    _refuse_too_long(file, request)
     with Access(address, api_key_file).open() as broker:
         stub = config_pb2_grpc.ConfigServiceStub(broker.channel)
         try:
@@ -48,7 +49,18 @@ def _read(file: Path) -> ParsedConfig:
     try:
         return read_config(file)
     except ConfigFileError as error:
-        raise CommandError("\n".join(f"{file}: {problem}" for problem in error.problems)) from None
+        raise CommandError(name_file(file, error.problems)) from None
+
+
+def _refuse_too_long(file: Path, request: config_pb2.ApplyRequest) -> None:
+    """Say what to do instead of sending what the broker cannot take: gRPC would tell of message sizes alone."""
+    if (length := request.ByteSize()) > MAX_REQUEST:
+        message = (
+            f"{file}: as one request this is {length} bytes, and a broker takes {MAX_REQUEST}: have the broker read "
+            "the file at its start with `aries-broker serve --config`, or leave objects out of it and put them one by "
+            "one, as with `aries-broker admin grants put`"
+        )
+        raise CommandError(message)
 
 
 def _resolve_secrets(parsed: ParsedConfig) -> list[config_pb2.ClientSecret]:
@@ -61,7 +73,7 @@ def _with_lines(file: Path, parsed: ParsedConfig, error: InvalidRequestError) ->
     """Say where in the file the fields are that the broker refused."""
     if not error.fields:
         return error
-    problems = "\n".join(f"{file}: {problem}" for problem in parsed.problems(error.fields))
+    problems = name_file(file, parsed.problems(error.fields))
     return CommandError(f"{problems}\nnothing was applied [{error.reason}]")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 from aries_broker import BrokerError
@@ -16,6 +17,11 @@ class CommandError(Exception):
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def name_file(file: Path, problems: Iterable[object]) -> str:
+    """Return what is wrong with a file, a problem a line, each behind the file's name."""
+    return "\n".join(f"{file}: {problem}" for problem in problems)
 
 
 def describe(error: BaseException) -> str:

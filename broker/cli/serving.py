@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli.errors import CommandError
+from broker.cli.errors import CommandError, name_file
 
 
 def serve(
@@ -24,8 +24,12 @@ def serve(
 ) -> None:
     """Run the broker until SIGTERM or SIGINT; settings are the BROKER_ variables."""
     from broker import main, settings  # noqa: PLC0415
+    from broker.adapters.config_file import ConfigFileError  # noqa: PLC0415
 
-    main.serve(settings.load(insecure_plaintext=insecure_plaintext), config)
+    try:
+        main.serve(settings.load(insecure_plaintext=insecure_plaintext), config)
+    except ConfigFileError as error:
+        raise CommandError(name_file(config or Path(), error.problems)) from None
 
 
 def migrate() -> None:

@@ -10,6 +10,9 @@ import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 
 from aries.broker.admin.v1 import config_pb2
+from broker.adapters.config_file import read_config
+from broker.cli.messages import build_config
+from broker.rpc.listeners import MAX_MESSAGE
 from tests.cli.conftest import Command, ScriptedBroker
 
 FILE = """\
@@ -117,3 +120,21 @@ def test_a_secret_that_cannot_be_read_is_named(
 
     assert (1, []) == (outcome.code, broker.calls)
     assert "clients[0].secret_env" in outcome.err
+
+
+@pytest.mark.parametrize(("excess", "code"), [(0, 0), (1, 1)])
+def test_a_configuration_too_long_for_a_request_is_told_what_to_do(
+    broker: ScriptedBroker, command: Command, tmp_path: Path, excess: int, code: int
+) -> None:
+    """One byte more than a broker takes is not sent, and the ways that work are named."""
+    file = tmp_path / "broker.yaml"
+    text = "revision: 1\nroles:\n  - {role: auditor, callers: [CALLER]}\n"
+    file.write_text(text.replace("CALLER", "a" * 60_000))
+    length = config_pb2.ApplyRequest(config=build_config(read_config(file).config)).ByteSize()
+    file.write_text(text.replace("CALLER", "a" * (60_000 + MAX_MESSAGE - length + excess)))
+
+    outcome = command("apply", "-f", file)
+
+    assert (code, 1 - code) == (outcome.code, len(broker.calls))
+    assert (excess == 1) == ("aries-broker serve --config" in outcome.err)
+    assert (excess == 1) == (f"{MAX_MESSAGE + 1} bytes" in outcome.err)

@@ -59,7 +59,7 @@ def test_a_broker_that_is_not_there(broker: ScriptedBroker, command: Command, mo
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("apply", "-f", "missing.yaml"), 1, "cannot be read"),
+        (("apply", "-f", "missing.yaml"), 1, "error: missing.yaml: cannot be read: No such file"),
         (("admin", "clients", "put", "-f", "missing.yaml"), 1, "missing.yaml: No such file"),
         (("admin", "clients", "add-secret", "x", "--secret-file", "missing"), 1, "missing: No such file"),
         (("token", "get", "--scope", "read", "--api-key-file", "missing"), 2, "cannot read missing"),
@@ -86,6 +86,15 @@ def test_what_is_missing_or_wrong_is_named(
     assert words in outcome.err
     assert "Traceback" not in outcome.err
     assert [] == broker.calls
+
+
+def test_serve_names_the_configuration_that_is_not_there(tmp_path: Path) -> None:
+    """A start that fails on its file says which file, without a line there is not."""
+    command = [sys.executable, "-m", "broker.cli", "serve", "--config", "missing.yaml"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)  # noqa: S603 - our own
+
+    assert 1 == ended.returncode
+    assert "error: missing.yaml: cannot be read: No such file or directory\n" in ended.stderr
 
 
 def test_settings_that_cannot_be_used_are_named_all_at_once(
