@@ -10,6 +10,7 @@ import pytest
 from broker.adapters.tls_files import TlsFiles, TlsFilesError
 from tests.rpc.authorities import Authority, Pair, TlsFolder
 from tests.rpc.kit import Clock, Counters
+from tests.support.waiting import until
 
 
 class Parts:
@@ -94,9 +95,7 @@ async def test_the_watch_swaps(parts: Parts) -> None:
     watching = asyncio.create_task(tls.watch(0.001))
     second = parts.authority.server()
     parts.files.write(second)
-    async with asyncio.timeout(5):
-        while tls.current().certificate_chain != second.certificate:  # noqa: ASYNC110 - files tell nobody
-            await asyncio.sleep(0.001)
+    await until(lambda: tls.current().certificate_chain == second.certificate)
     watching.cancel()
 
 

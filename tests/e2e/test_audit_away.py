@@ -16,6 +16,7 @@ import pytest
 
 from aries.broker.v1 import token_pb2
 from tests.support.postgres import PostgresServer
+from tests.support.waiting import until_told
 from tests.support.world import Desk, World
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -81,8 +82,10 @@ async def test_probes_do_not_depend_on_it(world: World, postgres: PostgresServer
 
 
 async def _once_back(desk: Desk) -> token_pb2.GetTokenResponse:
-    async with asyncio.timeout(20):
-        while (error := await desk.world.outcome(desk.get("read"))) is not None:
-            assert "AUDIT_UNAVAILABLE" == error.reason
-            await asyncio.sleep(0.05)
+    async def back() -> bool:
+        error = await desk.world.outcome(desk.get("read"))
+        assert error is None or "AUDIT_UNAVAILABLE" == error.reason
+        return error is None
+
+    await until_told(back)
     return await desk.get("read")

@@ -10,12 +10,13 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from jwt import ExpiredSignatureError
 from jwt.algorithms import ECAlgorithm
 
 from aries.broker.admin.v1 import config_pb2, config_pb2_grpc
@@ -23,9 +24,10 @@ from aries_broker import AsyncClient, BrokerError, Narrowing
 from tests.support.certified import EVERY_SCOPE, PHANTOM, CertifiedBroker, certified_broker, secrets
 from tests.support.oidc import OidcProvider, SeenRequest, oidc_provider
 from tests.support.postgres import PostgresServer
+from tests.support.waiting import until_told
 from tests.support.world import postgres_environment
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("certified server")]
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 SECRETS = secrets(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
@@ -305,7 +307,15 @@ async def test_a_herd_makes_one_refresh(server: OidcProvider, broker: CertifiedB
     with short_lived(server, 2):
         grant = await broker.new_grant("web", CONSENTED, server.refresh_token())
         old = await broker.get(grant, *CONSENTED)
-    await asyncio.sleep(old.lifetime)
+
+    async def run_out() -> bool:
+        try:
+            server.claims(old.access_token)
+        except ExpiredSignatureError:
+            return True
+        return False
+
+    await until_told(run_out)
     requests, revoked = Requests(server), server.revoked_grants()
     async with broker.service() as client:
         tokens = await asyncio.gather(*(client.get_token(CONSENTED, grant) for _ in range(100)))
@@ -360,5 +370,6 @@ async def _load(client: AsyncClient, grant: str, enough: asyncio.Event) -> Count
         except BrokerError as error:
             if error.reason not in {"AUDIT_UNAVAILABLE", "STORE_UNAVAILABLE", "GRANT_CONFLICT"}:
                 raise
-        await asyncio.sleep(0.01)  # the pace of a caller, not a wait for anything
+        with suppress(TimeoutError):
+            await asyncio.wait_for(enough.wait(), 0.01)  # the pace of a caller
     return served

@@ -16,6 +16,7 @@ from tests.support.canary import Seen, search_files
 from tests.support.holding_proxy import holding_proxy
 from tests.support.postgres import PostgresServer
 from tests.support.sandbox import SandboxDriver, running_sandbox
+from tests.support.waiting import until, until_told
 from tests.support.world import CLIENT_ID, World, connected, postgres_environment, provider, sandbox_config
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -108,17 +109,18 @@ async def _start(stack: AsyncExitStack, data: Path, env: dict[str, str]) -> Brok
 
 async def _until_refused(process: BrokerProcess) -> None:
     """Return once the broker takes no further calls."""
-    async with asyncio.timeout(10):
-        while "stopping" not in [event["event"] for event in process.events()]:  # noqa: ASYNC110 - another process
-            await asyncio.sleep(0.01)
-        host, _, port = process.address.rpartition(":")
-        while True:
-            try:
-                _, writer = await asyncio.open_connection(host, int(port))
-            except ConnectionRefusedError:
-                return
-            writer.close()
-            await asyncio.sleep(0.01)
+    host, _, port = process.address.rpartition(":")
+
+    async def refused() -> bool:
+        try:
+            _, writer = await asyncio.open_connection(host, int(port))
+        except ConnectionRefusedError:
+            return True
+        writer.close()
+        return False
+
+    await until(lambda: "stopping" in [event["event"] for event in process.events()])
+    await until_told(refused)
 
 
 def _end_leases(url: str) -> None:

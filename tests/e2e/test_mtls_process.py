@@ -21,9 +21,10 @@ from tests.rpc.authorities import Authority, Pair, TlsFolder
 from tests.support.broker import BrokerProcess, start_broker
 from tests.support.canary import Seen
 from tests.support.sandbox import SandboxDriver
+from tests.support.waiting import until_told
 from tests.support.world import World, connected, provider
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("certificates")]
 
 ROOT = Path(__file__).parents[2]
 REPORTS = "spiffe://corp.example/ns/reports/daily"
@@ -130,10 +131,12 @@ async def test_a_certificate_is_asked_for(secured: Secured) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await _ask(address, secured.credentials(pair))
         assert "CALLER_UNAUTHENTICATED" == parse_error(refused.value).reason
-    async with asyncio.timeout(10):  # denials of nobody in particular are not waited for
-        while (denied := await _denied(secured)) != ["CALLER_UNAUTHENTICATED"] * 2:
-            assert len(denied) < 2
-            await asyncio.sleep(0.05)
+
+    async def recorded() -> bool:  # denials of nobody in particular are not waited for
+        return len(await _denied(secured)) >= 2
+
+    await until_told(recorded)
+    assert ["CALLER_UNAUTHENTICATED"] * 2 == await _denied(secured)
 
 
 async def test_operators_are_served_where_they_are_meant_to_be(secured: Secured) -> None:
@@ -154,6 +157,8 @@ async def _denied(secured: Secured) -> list[str]:
 async def _until_served(secured: Secured, pair: Pair) -> None:
     """Return once new connections are shown this certificate."""
     wanted = f'serial="{pair.serial}"'
-    async with asyncio.timeout(30):
-        while wanted not in await secured.world.metrics():  # noqa: ASYNC110 - waits for another process
-            await asyncio.sleep(0.1)
+
+    async def served() -> bool:
+        return wanted in await secured.world.metrics()
+
+    await until_told(served)

@@ -11,6 +11,7 @@ import pytest
 
 from aries.broker.admin.v1 import config_pb2, secrets_pb2, secrets_pb2_grpc
 from tests.support.canary import MARK, new_secret
+from tests.support.waiting import until_told
 from tests.support.world import CLIENT_ID, World, wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -144,8 +145,12 @@ async def test_a_refused_grant_is_kept_and_left_alone(world: World) -> None:
     assert "GRANT_QUARANTINED" == (await desk.refused("trade")).reason
     assert counted == await world.sandbox.counters()
     assert ("idle", "quarantined") == await desk.state()
-    quarantined = [event for event in await world.events() if event.action == "grant:quarantine"]
-    assert desk.grant in [event.fields["grant"] for event in quarantined]
+
+    async def recorded() -> bool:  # by the outbox, a moment later
+        quarantined = [event for event in await world.events() if event.action == "grant:quarantine"]
+        return desk.grant in [event.fields["grant"] for event in quarantined]
+
+    await until_told(recorded)
     await world.import_token(desk.grant, await world.sandbox.refresh_token(scopes=wire(["read", "trade"])))
     assert (await desk.get("read")).access_token
     assert IDLE == await desk.state()
@@ -208,9 +213,11 @@ async def test_a_short_failure_is_got_over(on_sqlite: World, kind: str) -> None:
     desk = await on_sqlite.desk(kind)
     await on_sqlite.sandbox.fail(status=429)
     assert "PROVIDER_UNAVAILABLE" == (await desk.refused("read")).reason
-    async with asyncio.timeout(10):
-        while (await on_sqlite.outcome(desk.get("read"))) is not None:  # noqa: ASYNC110 - waits for another process
-            await asyncio.sleep(0.1)
+
+    async def served() -> bool:
+        return await on_sqlite.outcome(desk.get("read")) is None
+
+    await until_told(served)
     assert IDLE == await desk.state()
 
 

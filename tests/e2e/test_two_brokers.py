@@ -14,6 +14,7 @@ from tests.support.broker import NotServingError, start_broker
 from tests.support.canary import Seen
 from tests.support.postgres import PostgresServer
 from tests.support.sandbox import SandboxDriver
+from tests.support.waiting import until_told
 from tests.support.world import Desk, World, connected, postgres_environment
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -34,9 +35,11 @@ async def other_world(postgres_world: World, tmp_path_factory: pytest.TempPathFa
 async def _at(other: World, desk: Desk) -> Desk:
     """Return a service's desk at another broker, once that has heard of the policy: permissions come by a poll."""
     there = Desk(other, desk.caller, desk.key, desk.grant)
-    async with asyncio.timeout(10):
-        while await other.outcome(there.get("trade")) is not None:  # noqa: ASYNC110 - waits for another process
-            await asyncio.sleep(0.05)
+
+    async def granted() -> bool:
+        return await other.outcome(there.get("trade")) is None
+
+    await until_told(granted)
     return there
 
 

@@ -9,7 +9,8 @@ from broker.core.errors import GrantAmbiguousError, StoreUnavailableError
 from broker.core.lease import Hold
 from broker.core.models import Kind
 from broker.flows import catalog_view
-from tests.flows.world import PROVIDER, Replica, World, grant, policy, until
+from tests.flows.world import PROVIDER, Replica, World, grant, policy
+from tests.support.waiting import until
 
 
 async def test_grant_is_read_once_until_it_changes(world: World, replica: Replica) -> None:
@@ -43,11 +44,15 @@ async def test_too_many_changes_drop_every_grant(
 
 async def test_grant_read_while_the_version_moves_is_not_kept(world: World, replica: Replica) -> None:
     """A read that began before a change may hold the old row: it is used once by who asked, and read again."""
-    gate = asyncio.Event()
-    world.store.after["find_grant"] = gate.wait  # type: ignore[assignment]  # what it returns is not looked at
+    read, gate = asyncio.Event(), asyncio.Event()
+
+    async def held() -> None:
+        read.set()
+        await gate.wait()
+
+    world.store.after["find_grant"] = held
     early = asyncio.create_task(replica.view.grant("desk"))
-    await until(lambda: "find_grant" in world.store.calls)
-    await asyncio.sleep(0.002)
+    await read.wait()
     await world.hold("desk")
     await replica.view.catch_up(await world.store.read_version())
     late = asyncio.create_task(replica.view.grant("desk"))
@@ -64,11 +69,15 @@ async def test_grant_read_while_the_version_moves_is_not_kept(world: World, repl
 
 async def test_unknown_name_read_while_the_version_moves_is_not_kept(world: World, replica: Replica) -> None:
     """That there is no such grant is not remembered beyond the version it was read at."""
-    gate = asyncio.Event()
-    world.store.after["find_grant"] = gate.wait  # type: ignore[assignment]  # what it returns is not looked at
+    read, gate = asyncio.Event(), asyncio.Event()
+
+    async def held() -> None:
+        read.set()
+        await gate.wait()
+
+    world.store.after["find_grant"] = held
     early = asyncio.create_task(replica.view.grant("late"))
-    await until(lambda: "find_grant" in world.store.calls)
-    await asyncio.sleep(0.002)
+    await read.wait()
     await world.put(grant("late"))
     await replica.view.catch_up(await world.store.read_version())
     gate.set()

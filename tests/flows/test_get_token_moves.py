@@ -19,7 +19,8 @@ from broker.core.errors import (
     StoreUnavailableError,
 )
 from broker.core.models import Kind, NarrowingProfile
-from tests.flows.world import PROVIDER, SECRET, Replica, World, policy, until
+from tests.flows.world import PROVIDER, SECRET, Replica, World, policy
+from tests.support.waiting import until
 
 Change = Callable[[World], Awaitable[None]]
 

@@ -12,7 +12,8 @@ from broker.core.sealing import Sealed
 from broker.flows import lookout
 from broker.flows.lookout import Lookout
 from broker.ports import StoredAccessToken
-from tests.flows.world import ManualClock, until
+from tests.flows.world import ManualClock
+from tests.support.waiting import ENOUGH, until
 
 KEYS = [AccessTokenKey(f"g{number}", 1, "c1:app", ("a",)) for number in range(3)]
 
@@ -71,9 +72,9 @@ async def test_key_that_comes_during_a_poll_is_polled_next(store: Store, watch: 
     first = asyncio.create_task(watch.look(KEYS[0]))
     await until(lambda: len(store.polls) == 1)
     second = asyncio.create_task(watch.look(KEYS[1]))
-    await asyncio.sleep(0.005)
+    await until(lambda: KEYS[1] in watch._awaited)
     store.gate.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(ENOUGH):
         assert (await first) is not None
         assert (await second) is not None
     assert [{KEYS[0]}, {KEYS[1]}] == store.polls

@@ -22,7 +22,8 @@ from broker.core.lease import Take
 from broker.core.models import AbsentScope, GrantType, Kind, NarrowingProfile
 from broker.core.oauth.rfc6749 import HttpReply
 from broker.flows.trail import Trail
-from tests.flows.world import ALL, FIRST, PROVIDER, Replica, World, error, grant, jwt, reply, tokens, until
+from tests.flows.world import ALL, FIRST, PROVIDER, Replica, World, error, grant, jwt, reply, tokens
+from tests.support.waiting import until
 
 Answer = Callable[[dict[str, str]], HttpReply]
 ALL_WIRE, ONE = " ".join(ALL), ALL[0]

@@ -41,8 +41,8 @@ from tests.flows.world import (
     policy,
     reply,
     tokens,
-    until,
 )
+from tests.support.waiting import until
 
 ALL_WIRE = " ".join(ALL)
 

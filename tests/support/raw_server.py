@@ -8,6 +8,8 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+from tests.support.waiting import ENOUGH
+
 Script = Callable[["Connection"], Awaitable[None]]
 
 
@@ -30,6 +32,14 @@ class Connection:
         """Write bytes as they are."""
         self.writer.write(data)
         await self.writer.drain()
+
+    async def gone_within(self, seconds: float) -> bool:
+        """Tell whether the client goes within so many seconds."""
+        try:
+            await asyncio.wait_for(self.closed.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
 
     async def listen(self, reader: asyncio.StreamReader) -> None:
         """Collect what comes until the client is gone."""
@@ -55,7 +65,7 @@ class RawServer:
 
     async def first(self) -> Connection:
         """Return the first connection as soon as it is there, its TLS done."""
-        await asyncio.wait_for(self.accepted.wait(), 5)
+        await asyncio.wait_for(self.accepted.wait(), ENOUGH)
         return self.connections[0]
 
 
