@@ -66,7 +66,7 @@ async def test_no_token_without_its_event(world: World, postgres: PostgresServer
     with _audit_away(world, postgres):
         started = time.monotonic()
         told = await asyncio.gather(desk.refused("read"), desk.refused("trade"))
-        assert time.monotonic() - started < 5  # a second by the broker's clock; this machine may be busy
+        assert time.monotonic() - started < 10  # a second by the broker's clock; this machine may be busy
         assert [(grpc.StatusCode.UNAVAILABLE, "AUDIT_UNAVAILABLE")] * 2 == [(e.status, e.reason) for e in told]
     assert (await _once_back(desk)).access_token
     events = await desk.events()

@@ -23,7 +23,7 @@ from broker.rpc.edge import EdgeLimits
 from broker.rpc.listeners import ListenerConfig
 from broker.rpc.methods import KEYS_SERVICE
 from tests.rpc.kit import ACCESS_TOKEN, WISH, Kit, bearer, read_refusal, refusal, role, token_stub
-from tests.support.waiting import until
+from tests.support.waiting import ENOUGH, until
 
 CODE = grpc.StatusCode
 METHOD = "/aries.broker.v1.TokenService/GetToken"
@@ -275,8 +275,8 @@ async def test_a_caller_that_leaves_is_recorded(deadline: float | None, reason: 
         if deadline is None:
             call.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        await asyncio.wait_for(ended.wait(), 5)
-        await asyncio.wait_for(kit.telemetry.counted.wait(), 5)
+        await asyncio.wait_for(ended.wait(), ENOUGH)
+        await asyncio.wait_for(kit.telemetry.counted.wait(), ENOUGH)
     assert [("key:orders", reason)] == [(event.actor, event.reason) for event in kit.sink.events]
     assert {(METHOD, reason, reason): 1} == dict(kit.telemetry.requests)
 
@@ -489,7 +489,7 @@ async def test_an_audit_that_hangs_holds_a_denial_a_second_at_most(monkeypatch: 
     kit.get_token.error = PolicyDeniedError("no")
     kit.sink.gate = asyncio.Event().wait
     async with kit.serve() as (port,), token_stub(port) as stub:
-        told = await asyncio.wait_for(refusal(stub.GetToken(WISH, metadata=bearer(key))), 5)
+        told = await asyncio.wait_for(refusal(stub.GetToken(WISH, metadata=bearer(key))), ENOUGH)
     assert "POLICY_DENIED" == told.reason
 
 

@@ -19,6 +19,7 @@ from broker.rpc.methods import KEYS_SERVICE, TOKEN_SERVICE
 from broker.rpc.server import BrokerServer
 from tests.rpc.authorities import Authority, TlsFolder
 from tests.rpc.kit import ACCESS_TOKEN, WISH, Kit, bearer, refusal, token_stub
+from tests.support.waiting import ENOUGH
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -122,7 +123,7 @@ async def test_a_watch_of_health_does_not_hold_the_end() -> None:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         watch = stub.Watch(health_pb2.HealthCheckRequest(service=TOKEN_SERVICE))
         assert SERVING == (await watch.read()).status
-        await asyncio.wait_for(server.stop(60), 10)
+        await asyncio.wait_for(server.stop(60), ENOUGH)
         assert NOT_SERVING == (await watch.read()).status
 
 

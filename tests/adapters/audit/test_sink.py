@@ -10,6 +10,7 @@ from broker.adapters.audit.table import AuditRow, AuditTableError
 from broker.core.audit import Action, from_json
 from broker.core.errors import AuditUnavailableError
 from tests.adapters.audit.support import Gated, event
+from tests.support.waiting import ENOUGH
 
 
 async def entered(table: Gated) -> None:
@@ -122,7 +123,7 @@ async def test_closing_ends_though_the_database_does_not_answer(cause: str, monk
     await asyncio.sleep(0)
     if cause:
         table.gate.set()
-    await asyncio.wait_for(sink.aclose(), 5)
+    await asyncio.wait_for(sink.aclose(), ENOUGH)
     assert all(found in {"closed", "timeout", "gone"} for found in await causes([first, queued]))
     table.gate.set()
 

@@ -18,6 +18,7 @@ from broker.core.provider_config import ProviderConfig
 from broker.core.secret import Secret
 from broker.ports import NotSentError, ReplyLostError
 from tests.support.sandbox import SandboxDriver, running_sandbox
+from tests.support.waiting import ENOUGH
 
 SECRET = "desk-app-secret"
 READ = frozenset({"account:information", "order:information", "position:information", "user:information"})
@@ -141,7 +142,7 @@ async def test_each_failure_of_a_refresh(
 async def test_silence_ends_at_the_deadline(sandbox: SandboxDriver, body: str) -> None:
     """A reply that hangs or drips ends with the reply deadline."""
     await sandbox.fail(body=body, when="after", drip_seconds=0.01)
-    reading = await asyncio.wait_for(refresh(sandbox, deadline=0.1), 3)
+    reading = await asyncio.wait_for(refresh(sandbox, deadline=0.1), ENOUGH)
     assert ("unknown", "timeout") == (reading.outcome, reading.cause)
     await sandbox.clear_failures()
 

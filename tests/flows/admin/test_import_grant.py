@@ -20,6 +20,7 @@ from broker.core.sealing import refresh_token_binding
 from broker.core.secret import Secret
 from broker.flows.import_grant import NOT_ROTATED, OLD_HOLDER, ImportGrant, RedeemNow
 from tests.flows.admin.kit import AdminKit, trail
+from tests.support.waiting import ENOUGH
 
 FILE = """\
     revision: 1
@@ -103,7 +104,7 @@ async def test_a_caller_that_hangs_up_does_not_stop_the_redeem(kit: AdminKit) ->
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    await asyncio.wait_for(done.wait(), 5)
+    await asyncio.wait_for(done.wait(), ENOUGH)
 
 
 async def test_a_token_used_before_is_refused(kit: AdminKit) -> None:
