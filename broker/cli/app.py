@@ -10,11 +10,10 @@ from typing import Annotated
 
 import typer
 
-from aries_broker import ConfigurationError
 from broker.cli import admin, keys, serving, token
 from broker.cli.apply import apply
-from broker.cli.errors import CommandError, describe
-from broker.cli.output import print_error, print_line
+from broker.cli.errors import describe, exit_code_of, to_dict
+from broker.cli.output import print_error, print_json_error, print_line
 
 app = typer.Typer(
     name="aries-broker",
@@ -51,24 +50,23 @@ app.add_typer(keys.app, name="keys")
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code: 0 done, 1 failed, 2 asked for wrongly, 130 interrupted."""
+    as_json = "--json" in arguments
     try:
-        typer.main.get_command(app).main(list(arguments), prog_name="aries-broker")
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else 1
+        # Asked for wrongly, a command prints its usage by itself, unless a program reads.
+        ended = typer.main.get_command(app).main(list(arguments), prog_name="aries-broker", standalone_mode=not as_json)
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 1
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # noqa: BLE001 - nothing but a sentence leaves the command line
-        print_error(f"error: {describe(error)}")
-        match error:
-            case CommandError():
-                return error.exit_code
-            case ConfigurationError():
-                return 2
-            case _:
-                return 1
+        if as_json:
+            print_json_error(to_dict(error))
+        else:
+            print_error(f"error: {describe(error)}")
+        return exit_code_of(error)
     finally:
         _flush()
-    return 0
+    return ended if isinstance(ended, int) else 0
 
 
 def _flush() -> None:

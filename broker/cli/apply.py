@@ -38,7 +38,7 @@ def apply(
         try:
             response = broker.call(stub.Apply, request)
         except InvalidRequestError as error:
-            raise _with_lines(file, parsed, error) from None
+            raise (error if json else _with_lines(file, parsed, error)) from None
     if json:
         print_json(to_dict(response))
     else:

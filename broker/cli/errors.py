@@ -6,7 +6,10 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-from aries_broker import BrokerError
+import typer
+from typer.exceptions import TyperException
+
+from aries_broker import BrokerError, ConfigurationError
 from broker.core.errors import BrokerError as RefusalError
 from broker.core.visible import escape
 
@@ -46,6 +49,36 @@ def describe(error: BaseException) -> str:
             return escape(error.strerror or str(error))
         case _:
             return _describe_bug(error)
+
+
+def to_dict(error: BaseException) -> dict[str, object]:
+    """Return what programs are told about an error: always the same fields, empty where there is nothing to tell."""
+    told: dict[str, object] = {"reason": "", "status": "", "metadata": {}, "fields": {}, "retry_after": None}
+    match error:
+        case BrokerError():
+            told |= {"reason": error.reason, "status": error.status.name, "message": str(error)}
+        case RefusalError():
+            told |= {"reason": error.reason.value, "message": error.public}
+        case TyperException():
+            told |= {"message": error.format_message()}
+        case typer.Abort():
+            told |= {"message": "aborted"}
+        case _:
+            told |= {"message": describe(error)}
+    if isinstance(error, BrokerError | RefusalError):
+        told |= {"metadata": dict(error.metadata), "fields": dict(error.fields), "retry_after": error.retry_after}
+    return {"error": told}
+
+
+def exit_code_of(error: BaseException) -> int:
+    """Return how the process ends: 1 failed, 2 asked for wrongly."""
+    match error:
+        case CommandError() | TyperException():
+            return error.exit_code
+        case ConfigurationError():
+            return 2
+        case _:
+            return 1
 
 
 def _describe_call(error: BrokerError) -> str:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from broker.adapters.keys.files import make_bootstrap_key_file, make_kek_file
-from broker.cli.output import print_line
+from broker.cli.access import Json
+from broker.cli.output import print_json, print_line
 
 app = typer.Typer(help="Make the keys a broker is started with.", no_args_is_help=True)
 
@@ -16,14 +17,20 @@ NewFile = Annotated[Path, typer.Argument(help="The file to make; it must not be 
 
 
 @app.command("new-kek")
-def new_kek(file: NewFile) -> None:
+def new_kek(file: NewFile, *, json: Json = False) -> None:
     """Make a key-encryption key, for BROKER_KEK=file:FILE."""
     make_kek_file(file)
-    print_line(f"{file}: a new key-encryption key; without it nothing in the database opens, so keep a copy apart")
+    if json:
+        print_json({"made": "key-encryption key", "file": str(file)})
+    else:
+        print_line(f"{file}: a new key-encryption key; without it nothing in the database opens, so keep a copy apart")
 
 
 @app.command("new-bootstrap")
-def new_bootstrap(file: NewFile) -> None:
+def new_bootstrap(file: NewFile, *, json: Json = False) -> None:
     """Make the first admin's API key, for BROKER_BOOTSTRAP_ADMIN_KEY_FILE=FILE."""
     make_bootstrap_key_file(file)
-    print_line(f"{file}: the first admin's key; it ends once another admin exists, or after 24 hours")
+    if json:
+        print_json({"made": "bootstrap admin key", "file": str(file)})
+    else:
+        print_line(f"{file}: the first admin's key; it ends once another admin exists, or after 24 hours")

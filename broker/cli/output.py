@@ -28,7 +28,17 @@ def print_error(text: str) -> None:
 
 def print_json(value: object) -> None:
     """Print a value as JSON in ASCII, so that nothing in it reaches a terminal raw."""
-    sys.stdout.write(json.dumps(value, indent=2).replace("\x7f", "\\u007f") + "\n")
+    sys.stdout.write(_to_ascii(json.dumps(value, indent=2)) + "\n")
+
+
+def print_json_error(value: object) -> None:
+    """Print a value as JSON in ASCII to stderr, on one line."""
+    sys.stderr.write(_to_ascii(json.dumps(value)) + "\n")
+
+
+def _to_ascii(text: str) -> str:
+    """Escape the one control character that JSON in ASCII leaves as it is."""
+    return text.replace("\x7f", "\\u007f")
 
 
 def to_dict(message: Message) -> dict[str, object]:

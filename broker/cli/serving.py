@@ -12,7 +12,9 @@ from typing import Annotated
 
 import typer
 
+from broker.cli.access import Json
 from broker.cli.errors import CommandError, name_file
+from broker.cli.output import print_json, print_line
 
 
 def serve(
@@ -32,11 +34,16 @@ def serve(
         raise CommandError(name_file(config or Path(), error.problems)) from None
 
 
-def migrate() -> None:
+def migrate(*, json: Json = False) -> None:
     """Bring the PostgreSQL of BROKER_DATABASE_URL to this version's tables."""
     from broker import main, settings  # noqa: PLC0415
+    from broker.adapters.sql.migrate import tables_version  # noqa: PLC0415
 
     main.migrate(settings.load())
+    if json:
+        print_json({"tables": tables_version()})
+    else:
+        print_line(f"the tables are at {tables_version()}")
 
 
 def sandbox(  # noqa: PLR0913 - each is an option

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -36,6 +37,59 @@ def test_the_reason_stands_behind_the_sentence(broker: ScriptedBroker, command: 
         "  limit: per-caller",
         "  try again in 2.0 s",
     ] == outcome.err.splitlines()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("token", "get", "--scope", "read"), LIST, ("apply", "-f", "empty.yaml")], ids=lambda words: words[0]
+)
+def test_a_program_is_told_of_a_refusal_in_json(
+    broker: ScriptedBroker, command: Command, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """With --json one object on stderr has all that the sentence says, in ASCII; the exit code stays."""
+    (tmp_path / "empty.yaml").write_text("revision: 1\n")
+    broker.refuse(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "no\x7f\u202e",
+        ErrorInfo(domain="broker.aries", reason="SCOPE_NOT_SUPPORTED", metadata={"scope": "x"}),
+        RetryInfo(retry_delay=Duration(seconds=2)),
+        BadRequest(field_violations=[BadRequest.FieldViolation(field="scopes", description="none")]),
+    )
+
+    outcome = command(*arguments, "--json")
+
+    assert (1, "", True) == (outcome.code, outcome.out, outcome.err.isascii() and "\x7f" not in outcome.err)
+    expected = {
+        "reason": "SCOPE_NOT_SUPPORTED",
+        "status": "INVALID_ARGUMENT",
+        "message": "no\x7f\u202e",
+        "metadata": {"scope": "x"},
+        "fields": {"scopes": "none"},
+        "retry_after": 2.0,
+    }
+    assert {"error": expected} == json.loads(outcome.err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("token", "get", "--scope", "read", "--api-key-file", "missing"), 2, "cannot read missing"),
+        (("token", "get"), 2, "Missing option '--scope'"),
+        (("token", "get", "--scope", "read", "--min-lifetime", "nan"), 2, "nan is not a number"),
+        (("no-such-command",), 2, "No such command"),
+        (("apply", "-f", "missing.yaml"), 1, "missing.yaml: cannot be read"),
+        (("admin", "clients", "add-secret", "x"), 2, "say where the secret is"),
+        (("keys", "new-kek", "no-folder/kek"), 1, "cannot be written"),
+    ],
+)
+def test_a_program_is_told_of_what_never_reached_the_broker(
+    broker: ScriptedBroker, command: Command, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    """The same object, without a reason and a status, whoever found the mistake."""
+    outcome = command(*arguments, "--json")
+
+    told = json.loads(outcome.err)["error"]
+    assert (code, "", "", "") == (outcome.code, outcome.out, told["reason"], told["status"])
+    assert words in told["message"]
 
 
 def test_a_hostile_broker_does_not_steer_the_terminal(broker: ScriptedBroker, command: Command) -> None:

@@ -112,6 +112,15 @@ def test_a_key_file_comes_before_the_environment(broker: ScriptedBroker, command
     assert ["Bearer abk_file"] == broker.bearers
 
 
+def test_a_program_is_told_what_was_made(broker: ScriptedBroker, command: Command, tmp_path: Path) -> None:
+    """With --json the keys' commands print one object: what was made, and where."""
+    made = {"new-kek": "key-encryption key", "new-bootstrap": "bootstrap admin key"}
+    for name, what in made.items():
+        printed = command("keys", name, tmp_path / name, "--json").out
+
+        assert {"made": what, "file": str(tmp_path / name)} == json.loads(printed)
+
+
 def test_keys_are_made_once_and_private(broker: ScriptedBroker, command: Command, tmp_path: Path) -> None:
     """New files, 0600, never overwritten, never printed."""
     for name in ("new-kek", "new-bootstrap"):

@@ -72,7 +72,7 @@ async def refuse_out_of_date(connection: AsyncConnection) -> None:
         StoreRefusedError: they are older, newer, or not there.
     """
     await connection.run_sync(_refuse_newer)
-    if await connection.run_sync(_stored) != _head():
+    if await connection.run_sync(_stored) != tables_version():
         msg = "the database's tables are not of this version: run `aries-broker migrate` first"
         raise StoreRefusedError(msg)
 
@@ -84,7 +84,8 @@ def alembic_config() -> Config:
     return config
 
 
-def _head() -> str | None:
+def tables_version() -> str | None:
+    """Return the name of the tables this version works on."""
     return ScriptDirectory.from_config(alembic_config()).get_current_head()
 
 
