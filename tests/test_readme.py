@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 from pathlib import Path
@@ -61,3 +62,34 @@ def test_the_configuration_example_is_right() -> None:
     parsed = parse_config(example("yaml"))
 
     assert [] == list(config_rules.problems(parsed.config))
+
+
+@pytest.mark.timeout(120)
+async def test_the_first_start_works_as_it_is_pasted(tmp_path: Path) -> None:
+    """The configuration is saved, the commands are run as they stand, and the last thing printed is a token.
+
+    An address of this machine that nobody else uses takes the place of 127.0.0.1, so that the ports are free.
+    """
+    number = os.getpid()
+    host = f"127.{1 + number // 65536 % 254}.{number // 256 % 256}.{1 + number % 254}"
+    (tmp_path / "broker.yaml").write_text(example("yaml").replace("127.0.0.1", host))
+    commands = example("bash").replace("127.0.0.1", host).replace("broker sandbox", f"broker sandbox --host {host}")
+    env = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "BROKER_LISTEN": f"{host}:50051",
+        "BROKER_ADDRESS": f"{host}:50051",
+        "BROKER_HTTP_LISTEN": f"{host}:8081",
+    }
+    ended = await asyncio.create_subprocess_exec(
+        *("timeout", "90", "bash"),
+        *("-ec", "trap 'kill $(jobs -p) 2> ended.log; wait' EXIT\n" + commands),
+        cwd=tmp_path,
+        env=env,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await ended.communicate()
+
+    assert (0, "") == (ended.returncode, err.decode())
+    assert 2 == out.decode().splitlines()[-1].count(".")
+    assert README.index("```yaml") < README.index("```bash")
