@@ -13,25 +13,13 @@ from tests.support.postgres import PostgresServer, running_postgres
 
 TESTS = Path(__file__).parent
 WITHOUT_SOCKETS = (TESTS / "core", TESTS / "flows")
-SHARED_BROKERS = {"sqlite_world", "postgres_world"}
-"""Fixtures that start a broker for many tests: one of pytest's workers runs them all, and starts it."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Switch sockets off where everything is values and fakes; keep together what shares a broker."""
+    """Switch sockets off where everything is values and fakes."""
     for item in items:
         if any(item.path.is_relative_to(folder) for folder in WITHOUT_SOCKETS):
             item.add_marker(pytest.mark.disable_socket)
-        shared = SHARED_BROKERS.intersection(_fixtures(item))
-        if shared:
-            item.add_marker(pytest.mark.xdist_group(min(shared)))
-
-
-def _fixtures(item: pytest.Item) -> set[str]:
-    """Return the names of what a test uses, with the broker that its case of `world` stands for."""
-    store = item.callspec.params.get("world") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ""
-    return {*getattr(item, "fixturenames", ()), f"{store}_world"}
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:

@@ -27,7 +27,7 @@ from tests.support.postgres import PostgresServer
 from tests.support.waiting import until_told
 from tests.support.world import postgres_environment
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("certified server")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 SECRETS = secrets(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())

@@ -24,7 +24,7 @@ from tests.support.sandbox import SandboxDriver
 from tests.support.waiting import until_told
 from tests.support.world import World, connected, provider
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("certificates")]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ROOT = Path(__file__).parents[2]
 REPORTS = "spiffe://corp.example/ns/reports/daily"
