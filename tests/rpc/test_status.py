@@ -28,7 +28,8 @@ def test_reasons_are_those_of_the_contract() -> None:
 def test_statuses_are_those_the_contract_tells() -> None:
     """The comment on every ErrorReason begins with the status code of the table."""
     text = (Path(__file__).parents[2] / "proto/aries/broker/v1/error_reason.proto").read_text()
-    pairs = {reason: code for code, reason in re.findall(r"  // ([A-Z_]+):[^\n]*\n(?:  //[^\n]*\n)*  ERROR_REASON_(\w+) =", text)}
+    told = re.findall(r"  // ([A-Z_]+):[^\n]*\n(?:  //[^\n]*\n)*  ERROR_REASON_(\w+) =", text)
+    pairs = {reason: code for code, reason in told}
     assert {
         reason.value: code.name for reason, code in STATUS_OF.items() if reason is not Reason.DEADLINE_EXCEEDED
     } == pairs
