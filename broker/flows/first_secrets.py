@@ -24,7 +24,7 @@ from broker.ports import (
 FIRST = 1
 """Version of a first secret."""
 
-STAYS = "client/{name}: it has another secret already, which stays; rotate it by RPC"
+STAYS = "client/{name}: it has another secret already, which stays"
 
 
 class FirstSecrets:
