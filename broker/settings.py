@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from broker.core.listening import AdminOn, default_admin_on, is_loopback
 from broker.core.secret import Secret
+from broker.core.spiffe import is_trust_domain
 from broker.settings_rules import PREFIX, Problem, cross_check, problem, variable
 
 SECRET_PREFIX: Final = "BROKER_SECRET_"  # noqa: S105 - the name's beginning; these are read by `secret_env`
@@ -32,7 +33,6 @@ KEK_SCHEMES: Final = frozenset({"file", "aws-kms", "gcp-kms", "hcvault"})
 _POSTGRES: Final = frozenset({"postgresql", "postgresql+psycopg", "postgres"})
 _SQLITE: Final = frozenset({"sqlite", "sqlite+aiosqlite"})
 _ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
-_TRUST_DOMAIN: Final = re.compile(r"[a-z0-9._-]{1,255}")
 
 
 class LogLevel(StrEnum):
@@ -101,7 +101,7 @@ def _keks(value: object) -> object:
 
 
 def _trust_domain(value: object) -> object:
-    if isinstance(value, str) and not _TRUST_DOMAIN.fullmatch(value):
+    if isinstance(value, str) and not is_trust_domain(value):
         msg = "write the name alone, as in corp.example: lower case, digits, dots, dashes"
         raise ValueError(msg)
     return value

@@ -22,7 +22,7 @@ from broker.adapters.sql.rows import TOKEN_COLUMNS, fresh_id, grant_mac_input
 from broker.adapters.sql.tables import access_tokens, attempts, grants, refresh_tokens
 from broker.core import lease
 from broker.core.audit import AuditEvent
-from broker.core.globs import matches
+from broker.core.globs import literal_prefix, matches
 from broker.core.lease import GrantState, Health, Hold, KeptToken
 from broker.core.models import Grant, Kind
 from broker.core.sealing import Sealed
@@ -251,7 +251,7 @@ async def _with_tokens(connection: AsyncConnection, found: Grant) -> Grant:
 
 async def _matching(connection: AsyncConnection, pattern: str, limit: int) -> set[str]:
     """Return names that match, reading on from the pattern's literal beginning only as far as it reaches."""
-    prefix = pattern.split("*", 1)[0]
+    prefix = literal_prefix(pattern)
     found: set[str] = set()
     condition = grants.c.name >= prefix
     while len(found) < limit:
