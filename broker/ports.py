@@ -372,6 +372,14 @@ class SealBrokenError(Exception):
     """A ciphertext did not open under its binding."""
 
 
+class UnknownMacKeyError(Exception):
+    """A tag names a MAC key that is not loaded: `MacKeys.load` it, then verify once more."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(key_id)
+        self.key_id = key_id
+
+
 class MacKeys(Protocol):
     """Keyed MACs over rows and API keys."""
 
@@ -379,7 +387,18 @@ class MacKeys(Protocol):
         """Return (key id, tag) under the primary MAC key."""
 
     def verify(self, key_id: str, data: bytes, tag: bytes) -> bool:
-        """Tell in constant time whether the tag is right under any enabled key of that id."""
+        """Tell in constant time whether the tag is right under the key of that id.
+
+        Raises:
+            UnknownMacKeyError: the key is not loaded, perhaps because another replica made it a moment ago.
+        """
+
+    async def load(self, key_id: str) -> None:
+        """Load the key from its row.
+
+        Raises:
+            StoreUnavailableError: it cannot be had now, is disabled or is not there (cause `key`).
+        """
 
 
 # --- the provider ----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from broker.core.identity import CallerId, Role
 from broker.core.models import ApiKey, Catalog
 from broker.core.secret import Secret
 from broker.core.spiffe import workload_of
-from broker.ports import CallerSignatures, Clock, KeyStore, MacKeys, ServerTls
+from broker.ports import CallerSignatures, Clock, KeyStore, MacKeys, ServerTls, UnknownMacKeyError
 
 Tag: TypeAlias = tuple[int, int, int]
 """What an authentication rests on: the store's version, the catalogue's, and the generation of the issuers' keys."""
@@ -184,7 +184,7 @@ class Authenticate:
             self._macs.mac(maced_api_key(unverified_key, "", None))  # a wrong id costs what a wrong key costs
             refuse("api_key_unknown")
         maced = maced_api_key(unverified_key, key.name, key.bootstrap_until)
-        if not self._macs.verify(key.mac_key_id, maced, key.mac):
+        if not await self._is_right(key, maced):
             refuse("api_key_wrong")
         if key.disabled:
             refuse("api_key_disabled")
@@ -195,6 +195,13 @@ class Authenticate:
         if ends_in <= 0 or await self._has_other_admin(caller):
             refuse("bootstrap_key_over")
         return caller, ends_in
+
+    async def _is_right(self, key: ApiKey, maced: bytes) -> bool:
+        try:
+            return self._macs.verify(key.mac_key_id, maced, key.mac)
+        except UnknownMacKeyError:
+            await self._macs.load(key.mac_key_id)
+        return self._macs.verify(key.mac_key_id, maced, key.mac)
 
     async def _has_other_admin(self, bootstrap: CallerId) -> bool:
         """Tell whether somebody else can act as admin now; a name for which no key was made yet is nobody."""

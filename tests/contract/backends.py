@@ -20,6 +20,7 @@ from broker.adapters.sql.clock import boot_ms
 from broker.adapters.sql.rows import state_values
 from broker.adapters.sql.tables import grants, refresh_tokens
 from broker.core.audit import Action, AuditEvent
+from broker.core.errors import StoreUnavailableError
 from broker.core.lease import GrantState, RedeemTimes
 from broker.core.models import Grant, GrantType, Kind, Origin
 from broker.core.sealing import Sealed
@@ -34,6 +35,7 @@ from broker.ports import (
     ObjectChange,
     Outbox,
     SecretStore,
+    UnknownMacKeyError,
 )
 
 TIMES = RedeemTimes(
@@ -52,19 +54,41 @@ EVENT = AuditEvent(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), Action.CONFIG_PUT,
 DATA_KEYS = (
     DataKey("aead-1", KeyPurpose.AEAD, KeyState.PRIMARY, {"file:kek": b"wrapped"}),
     DataKey("mac-1", KeyPurpose.MAC, KeyState.PRIMARY, {"file:kek": b"\x00\xff"}),
+    DataKey("mac-2", KeyPurpose.MAC, KeyState.ENABLED, {"file:kek": b"\x00\xff"}),
 )
 
 
 class TestMacKeys:
-    """One MAC key, in plain sight."""
+    """MAC keys in plain sight: the id is the key.
+
+    Attributes:
+        primary: the key rows are MACed under.
+        loaded, lost: ids in memory, and ids that cannot be loaded.
+    """
 
     __test__ = False
 
+    def __init__(self, primary: str = "mac-1") -> None:
+        self.primary = primary
+        self.loaded = {primary}
+        self.lost: set[str] = set()
+
     def mac(self, data: bytes) -> tuple[str, bytes]:
-        return "mac-1", hmac.new(b"key", data, hashlib.sha256).digest()
+        return self.primary, _tag(self.primary, data)
 
     def verify(self, key_id: str, data: bytes, tag: bytes) -> bool:
-        return key_id == "mac-1" and hmac.compare_digest(self.mac(data)[1], tag)
+        if key_id not in self.loaded:
+            raise UnknownMacKeyError(key_id)
+        return hmac.compare_digest(_tag(key_id, data), tag)
+
+    async def load(self, key_id: str) -> None:
+        if key_id in self.lost:
+            raise StoreUnavailableError("no such key", cause="key")
+        self.loaded.add(key_id)
+
+
+def _tag(key_id: str, data: bytes) -> bytes:
+    return hmac.new(key_id.encode(), data, hashlib.sha256).digest()
 
 
 class Store(CatalogStore, GrantStore, SecretStore, KeyStore, Outbox, Protocol):

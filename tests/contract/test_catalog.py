@@ -16,6 +16,7 @@ from broker.core.errors import RevisionStaleError, StoreUnavailableError
 from broker.core.identity import Role
 from broker.core.lease import Consented
 from broker.core.models import (
+    ApiKey,
     Catalog,
     Client,
     Issuer,
@@ -31,7 +32,7 @@ from broker.core.models import (
     Window,
 )
 from broker.ports import CatalogMovedError, ObjectChange
-from tests.contract.backends import EVENT, SEALED, Backend, SqlBackend, new_grant, put_grant
+from tests.contract.backends import EVENT, SEALED, TIMES, Backend, SqlBackend, TestMacKeys, new_grant, put_grant
 
 PROVIDER = Provider(
     id="p1",
@@ -360,6 +361,36 @@ async def test_a_changed_grant_is_not_believed(sql: SqlBackend, tampering: str) 
             await call
         causes.append(refused.value.cause)
     assert ["mac"] * 4 == causes
+
+
+async def test_a_mac_key_made_by_another_replica_is_loaded(sql: SqlBackend) -> None:
+    """Rows MACed under a key this process never met are read, and rewritten, once the key is loaded."""
+    mine = sql.sql.mac_keys
+    assert isinstance(mine, TestMacKeys)
+    elsewhere = sql.database.store(TestMacKeys("mac-2"), TIMES)
+    await elsewhere.write_objects(EVERYTHING, revision=None, event=EVENT)
+    await put_grant(elsewhere, "desk")
+    key = ApiKey("kid", "reports", b"mac of the key", "mac-2")
+    await elsewhere.add_api_key(key, EVENT)
+    for call in (
+        sql.store.load_catalog,
+        lambda: sql.store.get_grant("id-desk"),
+        lambda: sql.store.find_grant("desk"),
+        lambda: sql.store.list_grants("", 5),
+        lambda: put_grant(sql.store, "desk", client="rich"),
+        lambda: sql.store.find_api_key("kid"),
+        sql.store.list_api_keys,
+        lambda: sql.store.set_api_key(replace(key, disabled=True), EVENT),
+    ):
+        mine.loaded = {"mac-1"}
+        await call()
+        mine.loaded, mine.lost = {"mac-1"}, {"mac-2"}
+        await put_grant(elsewhere, "desk")
+        await elsewhere.set_api_key(key, EVENT)
+        with pytest.raises(StoreUnavailableError) as refused:
+            await call()
+        assert "key" == refused.value.cause
+        mine.lost = set()
 
 
 async def test_a_data_key_in_use_cannot_be_dropped(sql: SqlBackend) -> None:

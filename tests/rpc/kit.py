@@ -29,7 +29,7 @@ from broker.core.secret import Secret
 from broker.flows.get_token import IssuedToken, TokenRequest
 from broker.flows.record_denial import RecordDenial
 from broker.flows.trail import Trail
-from broker.ports import CallerSignatures, ServerTls
+from broker.ports import CallerSignatures, ServerTls, UnknownMacKeyError
 from broker.rpc.authenticate import Authenticate
 from broker.rpc.edge import Edge, EdgeLimits
 from broker.rpc.listeners import ListenerConfig
@@ -80,18 +80,25 @@ class Sink:
 
 
 class Macs:
-    """One HMAC key."""
+    """One HMAC key; `loaded` says whether this process met it yet."""
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
         self.calls = 0
+        self.loaded = True
 
     def mac(self, data: bytes) -> tuple[str, bytes]:
         self.calls += 1
         return "mac-1", hmac.digest(self._key, data, hashlib.sha256)
 
     def verify(self, key_id: str, data: bytes, tag: bytes) -> bool:
+        if not self.loaded:
+            raise UnknownMacKeyError(key_id)
         return hmac.compare_digest(self.mac(data)[1], tag) and key_id == "mac-1"
+
+    async def load(self, key_id: str) -> None:
+        assert "mac-1" == key_id
+        self.loaded = True
 
 
 class Keys:

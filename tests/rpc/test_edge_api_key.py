@@ -38,6 +38,18 @@ async def test_no_key_is_refused_and_recorded() -> None:
     )
 
 
+async def test_a_key_under_a_mac_key_of_another_replica_gets_a_token() -> None:
+    """An API key whose MAC key this process has not met yet is proved once that is loaded; a wrong one is not."""
+    kit = Kit()
+    key = kit.add_key("orders")
+    async with kit.serve() as (port,), token_stub(port) as stub:
+        kit.macs.loaded = False
+        told = await refusal(stub.GetToken(WISH, metadata=bearer(f"{key[:-1]}{'A' if key[-1] != 'A' else 'B'}")))
+        kit.macs.loaded = False
+        reply = await stub.GetToken(WISH, metadata=bearer(key))
+    assert ("CALLER_UNAUTHENTICATED", ACCESS_TOKEN) == (told.reason, reply.access_token)
+
+
 async def test_a_disabled_key_falls_at_once() -> None:
     """A cached authentication does not outlive the version it was proved under."""
     kit = Kit()

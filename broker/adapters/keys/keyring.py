@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from broker.adapters.keys import keysets
 from broker.adapters.keys.errors import KeyringError
@@ -19,11 +19,13 @@ from broker.adapters.keys.kek import Kek, UnwrapError, wrap_binding
 from broker.core.errors import StoreUnavailableError
 from broker.core.sealing import Binding, Sealed
 from broker.core.secret import Secret
-from broker.ports import DataKey, DataKeyStore, KeyPurpose, KeyState, SealBrokenError
+from broker.ports import DataKey, DataKeyStore, KeyPurpose, KeyState, SealBrokenError, UnknownMacKeyError
 
 VERSION: Final = b"\x01"
 KEY_ID_BYTES: Final = 8
 _HEADER: Final = len(VERSION) + KEY_ID_BYTES
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Keyring:
         header, body = sealed.ciphertext[:_HEADER], sealed.ciphertext[_HEADER:]
         if len(header) != _HEADER or not header.startswith(VERSION) or header[1:].hex() != sealed.key_id:
             raise SealBrokenError
-        cipher = self._ring.aeads.get(sealed.key_id) or await self._load_aead(sealed.key_id)
+        cipher = await self._aead(sealed.key_id)
         try:
             plaintext = cipher.decrypt(body, header + bound_to.associated_data())
         except keysets.BrokenError:
@@ -80,24 +82,43 @@ class Keyring:
         return key_id, self._ring.macs[key_id].compute_mac(data)
 
     def verify(self, key_id: str, data: bytes, tag: bytes) -> bool:
-        """Tell in constant time whether the tag is right under the MAC key of that id; False if none is enabled."""
+        """Tell in constant time whether the tag is right under the MAC key of that id.
+
+        Raises:
+            UnknownMacKeyError: no key of that id is loaded.
+        """
         key = self._ring.macs.get(key_id)
-        return key is not None and hmac.compare_digest(key.compute_mac(data), tag)
+        if key is None:
+            raise UnknownMacKeyError(key_id)
+        return hmac.compare_digest(key.compute_mac(data), tag)
+
+    async def load(self, key_id: str) -> None:
+        """Load the MAC key from its row; one that is loaded already costs nothing.
+
+        Raises:
+            StoreUnavailableError: it cannot be had now, is disabled or is not there (cause `key`).
+        """
+        await self._have(key_id, lambda: self._ring.macs)
+
+    async def _aead(self, key_id: str) -> keysets.Aead:
+        loaded = self._ring.aeads.get(key_id)
+        return await self._have(key_id, lambda: self._ring.aeads) if loaded is None else loaded
+
+    async def _have(self, key_id: str, keys: Callable[[], Mapping[str, K]]) -> K:
+        """Return a key of the ring, which is read anew once if the key is not in it."""
+        async with self._loading:
+            if key_id not in keys():
+                await self._load()
+        try:
+            return keys()[key_id]
+        except KeyError:
+            raise _key_unavailable() from None
 
     async def _load(self) -> None:
         try:
             self._ring = await _read_ring(await self._store.load_data_keys(), self._keks, all_must_open=False)
         except (StoreUnavailableError, KeyringError) as error:
             raise _key_unavailable() from error
-
-    async def _load_aead(self, key_id: str) -> keysets.Aead:
-        async with self._loading:
-            if key_id not in self._ring.aeads:
-                await self._load()
-        try:
-            return self._ring.aeads[key_id]
-        except KeyError:
-            raise _key_unavailable() from None
 
 
 async def open_keyring(store: DataKeyStore, keks: Sequence[Kek]) -> Keyring:

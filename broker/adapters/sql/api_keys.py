@@ -34,7 +34,7 @@ class SqlApiKeys(Part):
         async def work(connection: AsyncConnection) -> ApiKey | None:
             return await self._find(connection, key_id)
 
-        return await self.lanes.read(work)
+        return await self.with_keys(lambda: self.lanes.read(work))
 
     async def list_api_keys(self) -> Sequence[ApiKey]:
         """Return all keys in name order.
@@ -47,7 +47,7 @@ class SqlApiKeys(Part):
             rows = await connection.execute(select(api_keys).order_by(api_keys.c.name))
             return [self._verified(row) for row in rows.mappings()]
 
-        return await self.lanes.read(work)
+        return await self.with_keys(lambda: self.lanes.read(work))
 
     async def add_api_key(self, key: ApiKey, event: AuditEvent) -> int:
         """Store a new key and its event, raise the version; return it.
@@ -88,7 +88,7 @@ class SqlApiKeys(Part):
             )
             under_way.touched.add((CHANGED_KIND, key.id))
 
-        _, version = await change(self.lanes, work, event)
+        _, version = await self.with_keys(lambda: change(self.lanes, work, event))
         return version
 
     async def _find(self, connection: AsyncConnection, key_id: str) -> ApiKey | None:

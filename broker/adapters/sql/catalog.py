@@ -52,14 +52,13 @@ class SqlCatalog(Part):
             StoreUnavailableError: the database is away, or a MAC does not verify (cause `mac`).
         """
 
-        async def work(connection: AsyncConnection) -> tuple[Any, Sequence[RowMapping]]:
+        async def work(connection: AsyncConnection) -> tuple[Any, Sequence[StoredObject]]:
             stored = (await connection.execute(select(control))).one()
             rows = await connection.execute(select(objects).order_by(objects.c.kind, objects.c.name))
-            return stored, rows.mappings().all()
+            return stored, [self._verified_object(row) for row in rows.mappings()]
 
-        stored, rows = await self.lanes.read(work)
+        stored, values = await self.with_keys(lambda: self.lanes.read(work))
         self.lanes.version = max(self.lanes.version, stored.version)
-        values = [self._verified_object(row) for row in rows]
         return Catalog(
             version=stored.version,
             revision=stored.revision,
@@ -136,7 +135,7 @@ class SqlCatalog(Part):
             await add_counts(under_way.connection, counted)
             await forget_changes(under_way)
 
-        _, version = await change(self.lanes, work, event)
+        _, version = await self.with_keys(lambda: change(self.lanes, work, event))
         return version
 
     def _verified_object(self, row: RowMapping) -> StoredObject:

@@ -66,7 +66,7 @@ class SqlGrants(Part):
             statement = select(grants).where(grants.c.name > after).order_by(grants.c.name).limit(limit)
             return [self.verified_grant(row) for row in (await connection.execute(statement)).mappings()]
 
-        return await self.lanes.read(work)
+        return await self.with_keys(lambda: self.lanes.read(work))
 
     async def grant_counts(self) -> Mapping[str, int]:
         """Return the number of grants by display state, from counters."""
@@ -145,7 +145,7 @@ class SqlGrants(Part):
             return after
 
         try:
-            after, _ = await change(self.lanes, work, received)
+            after, _ = await self.with_keys(lambda: change(self.lanes, work, received))
         except Unchanged:
             return None
         return after
@@ -228,7 +228,7 @@ class SqlGrants(Part):
             found = self.verified_grant(row)
             return await _with_tokens(connection, found) if with_tokens else found
 
-        return await self.lanes.read(work)
+        return await self.with_keys(lambda: self.lanes.read(work))
 
     async def _set_subject(self, connection: AsyncConnection, grant_id: str, subject: str) -> None:
         row = (await connection.execute(select(grants).where(grants.c.id == grant_id))).mappings().one()

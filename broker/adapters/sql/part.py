@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 import structlog
 from sqlalchemy import RowMapping
 
@@ -10,7 +13,9 @@ from broker.adapters.sql.rows import grant, grant_mac_input
 from broker.core.errors import StoreUnavailableError
 from broker.core.lease import RedeemTimes
 from broker.core.models import Grant
-from broker.ports import MacKeys
+from broker.ports import MacKeys, UnknownMacKeyError
+
+T = TypeVar("T")
 
 log = structlog.get_logger("broker.store")
 
@@ -23,11 +28,24 @@ class Part:
         self.mac_keys = mac_keys
         self.times = times
 
+    async def with_keys(self, transaction: Callable[[], Awaitable[T]]) -> T:
+        """Run a transaction that verifies rows; one that meets a MAC key not loaded yet is run again with it.
+
+        Raises:
+            StoreUnavailableError: the key cannot be had (cause `key`), or what the transaction raises.
+        """
+        try:
+            return await transaction()
+        except UnknownMacKeyError as unknown:
+            await self.mac_keys.load(unknown.key_id)  # between the two: none holds a connection while it waits
+        return await transaction()
+
     def verify(self, row: str, key_id: str, data: bytes, tag: bytes) -> None:
         """Make sure that a row, named for the log, is as the broker wrote it.
 
         Raises:
             StoreUnavailableError: it is not (cause `mac`): somebody else writes this database.
+            UnknownMacKeyError: its key is not loaded; see `with_keys`.
         """
         if not self.mac_keys.verify(key_id, data, tag):
             log.error("row_changed_by_somebody_else", row=row)
@@ -40,6 +58,7 @@ class Part:
 
         Raises:
             StoreUnavailableError: it is not (cause `mac`).
+            UnknownMacKeyError: its key is not loaded; see `with_keys`.
         """
         self.verify(f"grant {row['name']}", row["mac_key_id"], grant_mac_input(row), row["mac"])
         return grant(row)
