@@ -219,7 +219,7 @@ _TEXTS: Final = _each(_text)
 _PROVIDER: Final[Mapping[str, Reader]] = {
     **dict.fromkeys(("name", "preset", "base_url", "issuer", "token_url", "authorize_url"), _text),
     **dict.fromkeys(("token_endpoint_auth", "narrowing", "absent_scope"), _text),
-    **dict.fromkeys(("wire_scopes", "api_origins", "resources"), _TEXTS),
+    **dict.fromkeys(("wire_scopes", "api_origins", "endpoint_origins", "resources"), _TEXTS),
     **dict.fromkeys(("default_expires_in", "replay_window"), _number),
     "scopes": _named(_TEXTS),
     "insecure_loopback": _flag,

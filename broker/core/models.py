@@ -97,6 +97,7 @@ class Provider:
         scopes: product scope → wire scopes; an empty tuple means the product scope is not supported.
         wire_scopes: further wire scopes a caller may name.
         api_origins: origins (`https://host[:port]`) a token of this provider may be sent to.
+        endpoint_origins: origins, beside the issuer's, where discovery may find endpoints.
         resources: what callers may name as `resource` (RFC 8707), each an exact absolute URI.
         narrowing: proved behaviour on refresh.
         absent_scope: meaning of a reply without scope.
@@ -117,6 +118,7 @@ class Provider:
     authorize_url: str | None = None
     wire_scopes: frozenset[str] = frozenset()
     api_origins: tuple[str, ...] = ()
+    endpoint_origins: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()
     narrowing: NarrowingProfile = NarrowingProfile.UNPROVED
     absent_scope: AbsentScope = AbsentScope.REFUSE

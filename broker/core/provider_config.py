@@ -14,6 +14,9 @@ from broker.core.oauth.rfc8707 import resource_problem
 from broker.core.scopes import map_problems
 from broker.core.urls import origin_of
 
+ENDPOINTS: Final = ("token_endpoint", "authorization_endpoint")
+"""What of an authorization server's metadata is used as an address."""
+
 MAX_URL: Final = 2048
 MAX_DEFAULT_LIFE: Final = 24 * 3600
 MIN_REPLAY_WINDOW: Final = 26
@@ -37,6 +40,7 @@ class ProviderConfig:
 
     Attributes:
         scopes: product scope → wire scopes; what it names replaces the preset's, one by one.
+        endpoint_origins: origins, beside the issuer's, where discovery may find endpoints.
         resources: what callers may name as `resource` (RFC 8707); none unless listed.
         default_expires_in, replay_window: seconds.
     """
@@ -51,6 +55,7 @@ class ProviderConfig:
     scopes: Mapping[str, tuple[str, ...]] | None = None
     wire_scopes: tuple[str, ...] | None = None
     api_origins: tuple[str, ...] | None = None
+    endpoint_origins: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()
     narrowing: str | None = None
     absent_scope: str | None = None
@@ -62,6 +67,23 @@ class ProviderConfig:
 def validate(config: ProviderConfig) -> list[tuple[str, str]]:
     """Return everything wrong with a provider, as pairs of a field and a message; nothing to be said of its name."""
     return [*_choices(config), *_urls(config), *_needs(config), *_scopes(config), *_numbers(config)]
+
+
+def foreign_endpoints(config: ProviderConfig, metadata: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Return endpoints that metadata (RFC 8414 §2) names where the configuration allows none, with their origins.
+
+    The issuer vouches for its own origin alone: who can change its metadata must not be able to send our secrets, or
+    the browsers of people, to a server of their choice. What is no usable URL is not looked at.
+    """
+    allowed = {origin_of(config.issuer or ""), *config.endpoint_origins}
+    found = {name: metadata.get(name) for name in ENDPOINTS}
+    return [
+        (name, origin_of(url))
+        for name, url in found.items()
+        if isinstance(url, str)
+        and url_problem(url, insecure_loopback=config.insecure_loopback) is None
+        and origin_of(url) not in allowed
+    ]
 
 
 def url_problem(url: str, *, insecure_loopback: bool) -> str | None:
@@ -117,16 +139,21 @@ def _urls(config: ProviderConfig) -> Found:
             wrong = "holds no query"
         if wrong is not None:
             yield field, wrong
-    for index, origin in enumerate(config.api_origins or ()):
-        wrong = url_problem(origin, insecure_loopback=config.insecure_loopback)
-        if wrong is None and origin_of(origin) != origin:
-            wrong = "must be an origin: https://host[:port] in lower case, without a default port or a path"
-        if wrong is not None:
-            yield f"api_origins[{index}]", wrong
+    yield from _origins("api_origins", config.api_origins or (), insecure_loopback=config.insecure_loopback)
+    yield from _origins("endpoint_origins", config.endpoint_origins, insecure_loopback=config.insecure_loopback)
     for index, resource in enumerate(config.resources):
         wrong = resource_problem(resource)
         if wrong is not None:
             yield f"resources[{index}]", wrong
+
+
+def _origins(field: str, origins: Iterable[str], *, insecure_loopback: bool) -> Found:
+    for index, origin in enumerate(origins):
+        wrong = url_problem(origin, insecure_loopback=insecure_loopback)
+        if wrong is None and origin_of(origin) != origin:
+            wrong = "must be an origin: https://host[:port] in lower case, without a default port or a path"
+        if wrong is not None:
+            yield f"{field}[{index}]", wrong
 
 
 def _needs(config: ProviderConfig) -> Found:

@@ -168,6 +168,7 @@ class ApplyConfig:
         expected = _after(staying, mine, difference(mine, _wanted(config, known)))
         first, warnings, unread = await self._first_secrets.read(given, expected.clients)
         _refuse([*await self._check.admins(stored.catalog, expected), *unread])
+        _refuse(self._resolve.problems(config.providers, told, stored.catalog.providers))
         resolved = self._resolve(config.providers, told, stored.catalog.providers, Origin.FILE)
         change = difference(mine, _wanted(config, resolved))
         change = replace(change, created=tuple(replace(value, id=self._new_id()) for value in change.created))

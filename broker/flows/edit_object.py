@@ -136,6 +136,7 @@ class EditObject:
 
     def _build(self, item: ConfigObject, told: Told, catalog: Catalog) -> Configured:
         if isinstance(item, ProviderConfig):
+            _refuse(self._resolve.problems((item,), told, catalog.providers))
             resolved = self._resolve((item,), told, catalog.providers, Origin.RPC)
             return resolved.providers[item.name]
         return build_object(item, Origin.RPC)

@@ -88,6 +88,7 @@ def test_the_configuration_wins(preset: str) -> None:
             scopes={"withdraw": ("withdraw",), "trade": ()},
             wire_scopes=("more:information",),
             api_origins=(),
+            endpoint_origins=("https://login.example",),
             resources=("urn:api",),
             narrowing="additional",
             absent_scope="refuse",
@@ -114,11 +115,12 @@ def test_the_configuration_wins(preset: str) -> None:
         provider.default_expires_in,
         provider.replay_window,
     )
-    assert (("withdraw",), (), True, (), ("urn:api",)) == (
+    assert (("withdraw",), (), True, (), ("https://login.example",), ("urn:api",)) == (
         provider.scopes["withdraw"],
         provider.scopes["trade"],
         "more:information" in provider.wire_scopes,
         provider.api_origins,
+        provider.endpoint_origins,
         provider.resources,
     )
     assert provider.scopes["read"]

@@ -45,6 +45,7 @@ PROVIDER = Provider(
     scopes={"read": ("account:information",), "withdraw": ()},
     wire_scopes=frozenset({"order:preview", "order:execution"}),
     api_origins=("https://api.example",),
+    endpoint_origins=("https://login.example",),
     resources=("urn:api",),
     narrowing=NarrowingProfile.ADDITIONAL,
     replay_window=30,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from broker.core.provider_config import ProviderConfig, url_problem, validate
+from broker.core.provider_config import ProviderConfig, foreign_endpoints, url_problem, validate
 
 GOOD = ProviderConfig(
     name="as",
@@ -20,6 +20,7 @@ GOOD = ProviderConfig(
     scopes={"read": ("read", "account:information"), "withdraw": ()},
     wire_scopes=("market:information",),
     api_origins=("https://api.example",),
+    endpoint_origins=("https://login.example", "https://as.example:8443"),
     resources=("https://api.example/v1", "urn:example:api"),
     narrowing="additional",
     absent_scope="refuse",
@@ -65,6 +66,10 @@ def test_the_least_configuration_is_right() -> None:
             [f"resources[{index}]" for index in (1, 2, 3)],
         ),
         ({"api_origins": ("http://api.example", "https://a.example:443")}, ["api_origins[0]", "api_origins[1]"]),
+        (
+            {"endpoint_origins": ("https://login.example/", "http://login.example", "https://a.example")},
+            ["endpoint_origins[0]", "endpoint_origins[1]"],
+        ),
         ({"scopes": {"read": ("trade",)}}, ["scopes"]),
         ({"scopes": {"delete": ("x",)}}, ["scopes"]),
         ({"scopes": {"read": ('a"b',)}}, ["scopes"]),
@@ -79,6 +84,29 @@ def test_the_least_configuration_is_right() -> None:
 def test_what_is_wrong_is_named(change: dict[str, Any], fields: list[str]) -> None:
     """Every problem is told at once, by its field."""
     assert fields == [field for field, _ in validate(replace(GOOD, **change))]
+
+
+@pytest.mark.parametrize(
+    ("token_endpoint", "foreign"),
+    [
+        ("https://as.example/other/token", []),
+        ("https://AS.example:443/token", []),
+        ("https://login.example/token", []),
+        ("https://as.example:8443/token", []),
+        ("https://as.example:8444/token", ["https://as.example:8444"]),
+        ("https://as.example.evil.example/token", ["https://as.example.evil.example"]),
+        ("https://sub.as.example/token", ["https://sub.as.example"]),
+        ("http://as.example/token", []),
+        (None, []),
+        (["https://evil.example"], []),
+    ],
+)
+def test_metadata_speaks_for_the_issuer_s_origin_and_those_listed(token_endpoint: object, foreign: list[str]) -> None:
+    """An endpoint elsewhere is foreign; what is no usable URL is refused as such, not here."""
+    found = foreign_endpoints(GOOD, {"token_endpoint": token_endpoint, "jwks_uri": "https://evil.example"})
+    assert [("token_endpoint", origin) for origin in foreign] == found
+    found = foreign_endpoints(GOOD, {"authorization_endpoint": token_endpoint})
+    assert [("authorization_endpoint", origin) for origin in foreign] == found
 
 
 @pytest.mark.parametrize("window", [26, 30, 60, 180, 300, 3600])

@@ -46,7 +46,7 @@ revision: 3
 providers:
   - {name: aries, preset: aries, narrowing: additional, replay_window: 60, wire_scopes: [extra:word],
      scopes: {withdraw: [withdraw], admin: []}, default_expires_in: 600, absent_scope: refuse,
-     resources: ["https://api.example/v1"]}
+     resources: ["https://api.example/v1"], endpoint_origins: ["https://login.example"]}
 clients:
   - {name: desk, provider: aries, client_id: desk-app}
 grants:

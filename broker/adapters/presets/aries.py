@@ -53,6 +53,7 @@ def resolve(
         scopes={**SCOPES, **(config.scopes or {})},
         wire_scopes=WIRE_SCOPES.union(config.wire_scopes or ()),
         api_origins=config.api_origins if config.api_origins is not None else (origin_of(base_url),),
+        endpoint_origins=config.endpoint_origins,
         resources=config.resources,
         # What a refresh does with `scope` is not documented, nor whether a reply names the scopes granted.
         narrowing=NarrowingProfile(config.narrowing or NarrowingProfile.UNPROVED),

@@ -42,6 +42,7 @@ def resolve(
         scopes={**SCOPES, **(config.scopes or {})},
         wire_scopes=frozenset(config.wire_scopes or ()),
         api_origins=_api_origins(config),
+        endpoint_origins=config.endpoint_origins,
         resources=config.resources,
         narrowing=NarrowingProfile(config.narrowing or NarrowingProfile.UNPROVED),
         absent_scope=AbsentScope(config.absent_scope or AbsentScope.REFUSE),

@@ -99,6 +99,7 @@ def _provider(body: Body) -> Provider:
             "scopes": {name: tuple(wire) for name, wire in body["scopes"].items()},
             "wire_scopes": frozenset(body["wire_scopes"]),
             "api_origins": tuple(body["api_origins"]),
+            "endpoint_origins": tuple(body.get("endpoint_origins", ())),
             "resources": tuple(body.get("resources", ())),
             "narrowing": NarrowingProfile(body["narrowing"]),
             "absent_scope": AbsentScope(body["absent_scope"]),

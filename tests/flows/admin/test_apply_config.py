@@ -385,15 +385,60 @@ async def test_a_provider_that_cannot_be_discovered_stops_the_apply(kit: AdminKi
     assert (await kit.catalog()).version == 0
 
 
-async def test_a_discovery_that_moved_freezes_the_provider(kit: AdminKit) -> None:
-    """Metadata that now names another origin is told and the provider frozen, also by later applies."""
+@pytest.mark.parametrize("endpoint", ["token_endpoint", "authorization_endpoint"])
+@pytest.mark.parametrize("way", ["apply", "put"])
+async def test_discovery_is_believed_at_the_issuer_s_origin_and_those_listed(
+    kit: AdminKit, way: str, endpoint: str
+) -> None:
+    """Metadata that names an endpoint elsewhere is refused, with the field and the origin to list."""
+    metadata = {"token_endpoint": "https://id.example/token", endpoint: "https://login.example:8443/x"}
+    kit.discovery.published["https://id.example"] = metadata
+    write = kit.apply if way == "apply" else kit.put
+    with pytest.raises(InvalidRequestError) as caught:
+        await write(GENERIC.format(revision=1))
+    ((field, problem),) = caught.value.fields.items()
+    assert ("providers[0]" if way == "apply" else "object") + ".endpoint_origins" == field
+    assert f"names the {endpoint.replace('_', ' ')} at https://login.example:8443 that is neither" in problem
+    assert {} == (await kit.catalog()).providers
+    listed = GENERIC.format(revision=1).replace("}", ', endpoint_origins: ["https://login.example:8443"]}')
+    await write(listed)
+    provider = (await kit.catalog()).providers["corp"]
+    assert (metadata["token_endpoint"], False) == (provider.token_url, provider.frozen)
+
+
+async def test_an_odd_origin_is_not_repeated(kit: AdminKit) -> None:
+    """What a provider made up is shown only where it can be nothing but a host."""
+    kit.discovery.published["https://id.example"] = {"token_endpoint": "https://<b>'x'</b>/token"}
+    (problem,) = (await kit.refused(GENERIC.format(revision=1))).values()
+    assert "names the token endpoint at an origin that is neither" in problem
+
+
+@pytest.mark.parametrize(
+    ("moved", "listed"),
+    [
+        ({"token_endpoint": "https://evil.example/token"}, ""),
+        ({"token_endpoint": "https://evil.example/token"}, ', endpoint_origins: ["https://evil.example"]'),
+        ({"token_endpoint": "https://id.example/token", "authorization_endpoint": "https://evil.example/a"}, ""),
+    ],
+)
+async def test_a_discovery_that_moved_freezes_the_provider(
+    kit: AdminKit, moved: dict[str, object], listed: str
+) -> None:
+    """Metadata that now names another origin is told, not believed, and the provider frozen, also by later applies."""
     kit.discovery.published["https://id.example"] = {"token_endpoint": "https://id.example/token"}
     await kit.apply(GENERIC.format(revision=1))
-    kit.discovery.published["https://id.example"] = {"token_endpoint": "https://evil.example/token"}
-    applied = await kit.apply(GENERIC.format(revision=2))
-    assert any("the provider is frozen" in warning for warning in applied.warnings)
-    assert (await kit.catalog()).providers["corp"].frozen
-    await kit.apply(GENERIC.format(revision=3))
+    kit.discovery.published["https://id.example"] = moved
+    for revision in (2, 3):
+        applied = await kit.apply(GENERIC.format(revision=revision).replace("}", f"{listed}}}"))
+        assert any("the provider is frozen" in warning for warning in applied.warnings)
+        provider = (await kit.catalog()).providers["corp"]
+        assert (True, "https://id.example/token", None) == (
+            provider.frozen,
+            provider.token_url,
+            provider.authorize_url,
+        )
+    kit.discovery.published["https://id.example"] = {"token_endpoint": "https://id.example/token"}
+    await kit.apply(GENERIC.format(revision=4))
     assert (await kit.catalog()).providers["corp"].frozen
 
 

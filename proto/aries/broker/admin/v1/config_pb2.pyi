@@ -93,6 +93,7 @@ class Provider(_message.Message):
     REPLAY_WINDOW_FIELD_NUMBER: _builtins.int
     INSECURE_LOOPBACK_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
+    ENDPOINT_ORIGINS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required."""
     preset: _builtins.str
@@ -133,6 +134,10 @@ class Provider(_message.Message):
     def resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Resources callers may name (RFC 8707): exact absolute URIs; none unless listed."""
 
+    @_builtins.property
+    def endpoint_origins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Origins, beside the issuer's, where discovery may find endpoints."""
+
     def __init__(
         self,
         *,
@@ -152,10 +157,11 @@ class Provider(_message.Message):
         replay_window: _builtins.int | None = ...,
         insecure_loopback: _builtins.bool = ...,
         resources: _abc.Iterable[_builtins.str] | None = ...,
+        endpoint_origins: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_replay_window", b"_replay_window", "replay_window", b"replay_window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_replay_window", b"_replay_window", "absent_scope", b"absent_scope", "api_origins", b"api_origins", "authorize_url", b"authorize_url", "base_url", b"base_url", "default_expires_in", b"default_expires_in", "insecure_loopback", b"insecure_loopback", "issuer", b"issuer", "name", b"name", "narrowing", b"narrowing", "preset", b"preset", "replay_window", b"replay_window", "resources", b"resources", "scopes", b"scopes", "token_endpoint_auth", b"token_endpoint_auth", "token_url", b"token_url", "wire_scopes", b"wire_scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_replay_window", b"_replay_window", "absent_scope", b"absent_scope", "api_origins", b"api_origins", "authorize_url", b"authorize_url", "base_url", b"base_url", "default_expires_in", b"default_expires_in", "endpoint_origins", b"endpoint_origins", "insecure_loopback", b"insecure_loopback", "issuer", b"issuer", "name", b"name", "narrowing", b"narrowing", "preset", b"preset", "replay_window", b"replay_window", "resources", b"resources", "scopes", b"scopes", "token_endpoint_auth", b"token_endpoint_auth", "token_url", b"token_url", "wire_scopes", b"wire_scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__replay_window: _TypeAlias = _typing.Literal["replay_window"]  # noqa: Y015
     _WhichOneofArgType__replay_window: _TypeAlias = _typing.Literal["_replay_window", b"_replay_window"]  # noqa: Y015
