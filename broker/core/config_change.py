@@ -1,7 +1,7 @@
 """What a change of the configuration does to the objects there are.
 
 Only configuration is compared and replaced: an object keeps its id for life, a grant its state and subject, a provider
-its freeze. Objects of another origin are not looked at.
+its freeze and the proof of its narrowing. Objects of another origin are not looked at.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def after(stored: Collection[Configured], change: Difference) -> tuple[Configure
 def merge(old: Configured, new: Configured) -> Configured:
     """Return `new` with everything of `old` that is no configuration."""
     if isinstance(old, Provider) and isinstance(new, Provider):
-        return replace(new, id=old.id, frozen=old.frozen or new.frozen)
+        return replace(new, id=old.id, frozen=old.frozen or new.frozen, proof=old.proof)
     if isinstance(old, Grant) and isinstance(new, Grant):
         return replace(new, id=old.id, subject=old.subject, state=old.state)
     return replace(new, id=old.id)

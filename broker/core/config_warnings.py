@@ -1,11 +1,21 @@
-"""Rules that are right and still deserve a look: shadowed, contradicted, or about nothing there is."""
+"""What is right and still deserves a look: rules shadowed, contradicted, about nothing there is; facts not proved."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from broker.core.globs import is_glob, matches
-from broker.core.models import Policy, RoleBinding
+from broker.core.models import NarrowingProfile, Policy, Provider, RoleBinding
+
+
+def provider_warnings(providers: Iterable[Provider]) -> list[str]:
+    """Return what providers are configured to do that nobody has seen them do."""
+    return [
+        f"provider/{provider.name}: that it narrows is not proved at its token endpoint, so refreshes are sent no "
+        "scope: run `aries-broker admin providers prove-narrowing` on a throw-away grant"
+        for provider in providers
+        if provider.narrowing is NarrowingProfile.ADDITIONAL and not provider.narrows
+    ]
 
 
 def policy_warnings(policies: Sequence[Policy], roles: Sequence[RoleBinding], grants: Collection[str]) -> list[str]:

@@ -49,7 +49,8 @@ class NarrowingProfile(StrEnum):
 
     additional: the access token is narrowed, the new refresh token keeps the whole grant (the RFC's behaviour, proved).
     sticky: the narrowing sticks to the refresh token. ignored: `scope` changes nothing. unproved: nobody looked.
-    Only `additional` may be sent a `scope`.
+    Only a provider configured as `additional`, and proved to be, is sent a `scope`: where narrowing sticks, one refresh
+    with fewer scopes costs the grant the others for good.
     """
 
     ADDITIONAL = "additional"
@@ -82,6 +83,14 @@ class Narrowing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class NarrowingProof:
+    """What a refresh with fewer scopes was seen to do at a token endpoint."""
+
+    profile: NarrowingProfile
+    token_url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A configured authorization server and the API behind it.
 
@@ -99,7 +108,8 @@ class Provider:
         api_origins: origins (`https://host[:port]`) a token of this provider may be sent to.
         endpoint_origins: origins, beside the issuer's, where discovery may find endpoints.
         resources: what callers may name as `resource` (RFC 8707), each an exact absolute URI.
-        narrowing: proved behaviour on refresh.
+        narrowing: what a refresh with fewer scopes does, as configured.
+        proof: what it was seen to do, if anybody looked.
         absent_scope: meaning of a reply without scope.
         default_expires_in: seconds assumed when `expires_in` is absent.
         replay_window: seconds in which the same refresh token may be sent again, if the provider has such a window.
@@ -121,11 +131,18 @@ class Provider:
     endpoint_origins: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()
     narrowing: NarrowingProfile = NarrowingProfile.UNPROVED
+    proof: NarrowingProof | None = None
     absent_scope: AbsentScope = AbsentScope.REFUSE
     default_expires_in: int = 300
     replay_window: int | None = None
     insecure_loopback: bool = False
     frozen: bool = False
+
+    @property
+    def narrows(self) -> bool:
+        """Whether a refresh may be sent fewer scopes: configured so, and seen at this very token endpoint."""
+        additional = NarrowingProfile.ADDITIONAL
+        return self.narrowing is additional and self.proof == NarrowingProof(additional, self.token_url)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from broker.core.errors import InvalidRequestError, ScopeExceededError, ScopeNotGrantedError, ScopeNotSupportedError
-from broker.core.models import AbsentScope, GrantType, Narrowing, NarrowingProfile, Provider
+from broker.core.models import AbsentScope, GrantType, Narrowing, Provider
 
 PRODUCT_SCOPES: Final = frozenset({"read", "trade", "withdraw", "admin"})
 NEVER_EXCESS: Final = frozenset({"withdraw", "admin"})
@@ -151,7 +151,7 @@ def map_problems(scopes: Mapping[str, Sequence[str]], wire_scopes: Iterable[str]
 
 
 def wire_to_send(
-    grant_type: GrantType, narrowing: NarrowingProfile, grant_wire: frozenset[str], asked_wire: frozenset[str]
+    grant_type: GrantType, grant_wire: frozenset[str], asked_wire: frozenset[str], *, narrows: bool
 ) -> frozenset[str] | None:
     """Return the `scope` parameter to send, or None to send none (RFC 6749 §4.4.2, §6).
 
@@ -169,14 +169,14 @@ def wire_to_send(
     if missing := asked_wire - grant_wire:
         public = "the grant does not have a scope asked for: another grant, with a consent of its own, is needed"
         raise ScopeNotGrantedError(public, cause="outside the grant", metadata={"missing": _words(missing)})
-    if grant_type is GrantType.CLIENT_CREDENTIALS or narrowing is NarrowingProfile.ADDITIONAL:
+    if grant_type is GrantType.CLIENT_CREDENTIALS or narrows:
         return asked_wire
     if asked_wire != grant_wire:
         public = (
             "this grant's tokens cannot be narrowed, it serves its own set of scopes as a whole: "
             "another grant, with a consent of its own, is needed for fewer"
         )
-        raise ScopeNotGrantedError(public, cause=f"narrowing is {narrowing.value}")
+        raise ScopeNotGrantedError(public, cause="narrowing is not proved")
     return None
 
 

@@ -18,9 +18,9 @@ from broker.core.config import ConfigFile, Problem, merged, sections
 from broker.core.config_change import Difference, difference, label
 from broker.core.config_references import Staying
 from broker.core.config_values import Configured, build_object, catalog_objects, catalog_of
-from broker.core.config_warnings import policy_warnings
+from broker.core.config_warnings import policy_warnings, provider_warnings
 from broker.core.errors import InvalidRequestError, RevisionStaleError
-from broker.core.models import Catalog, Kind, Origin
+from broker.core.models import Catalog, Kind, Origin, Provider
 from broker.core.secret import Secret
 from broker.flows.check_config import CheckConfig
 from broker.flows.first_secrets import FirstSecrets
@@ -175,6 +175,9 @@ class ApplyConfig:
         after = _after(staying, mine, change)
         warnings += resolved.warnings
         warnings += config_change.warnings(mine, change)
+        warnings += provider_warnings(
+            after.providers[value.name] for value in (*change.created, *change.updated) if isinstance(value, Provider)
+        )
         warnings += policy_warnings(
             after.policies, after.roles, {grant.name for grant in config.grants} | set(staying.grants)
         )

@@ -9,6 +9,8 @@ First a refresh asks for one scope of the set, then one asks for the whole set a
     that scope        less, or refused      sticky: the grant has lost scopes
     that scope        not clear             unproved
     else, or refused  -                     unproved
+
+What was seen is noted at the provider, and holds for this token endpoint alone.
 """
 
 from __future__ import annotations
@@ -26,12 +28,13 @@ from broker.core.errors import (
     NotFoundError,
     ScopeNotGrantedError,
 )
-from broker.core.models import GrantType, NarrowingProfile
+from broker.core.models import GrantType, NarrowingProfile, NarrowingProof, Provider
 from broker.flows.catalog_view import CatalogView
 from broker.flows.redeem_refresh_token import RedeemRefreshToken
+from broker.flows.stored_config import put, settled
 from broker.flows.trail import Trail
 from broker.flows.wish import Wish, wish_for
-from broker.ports import AuditSink, Clock, GrantStore
+from broker.ports import CatalogStore, Clock, GrantStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +49,21 @@ class ProveNarrowing:
     """Spend a throw-away grant's refresh token twice and conclude."""
 
     def __init__(
-        self, *, view: CatalogView, grants: GrantStore, redeem: RedeemRefreshToken, audit: AuditSink, clock: Clock
+        self, *, view: CatalogView, catalogs: CatalogStore, grants: GrantStore, redeem: RedeemRefreshToken, clock: Clock
     ) -> None:
         self._view = view
+        self._catalogs = catalogs
         self._grants = grants
         self._redeem = redeem
-        self._audit = audit
         self._clock = clock
         self._running: set[asyncio.Task[Proof]] = set()
 
     async def __call__(self, grant_name: str, trail: Trail) -> Proof:
-        """Return what was seen; the redeems run to their end, and are recorded, whoever hangs up.
+        """Return what was seen; the redeems run to their end, and are noted, whoever hangs up.
 
         Raises:
             NotFoundError, InvalidRequestError, GrantHeldError: no such grant, or one that cannot prove anything.
-            AuditUnavailableError: the proof could not be recorded.
+            StoreUnavailableError: what was seen could not be noted.
             BrokerError: a redeem failed for another reason than its scopes.
         """
         trail.grant = grant_name
@@ -95,13 +98,24 @@ class ProveNarrowing:
                 "narrowing is proved with a throw-away grant of type refresh_token that has two scopes or more",
                 fields={"grant": "not of type refresh_token, or of a single scope"},
             )
-        additional = replace(provider, narrowing=NarrowingProfile.ADDITIONAL)
-        return wish_for(grant, client, additional, grant_scopes)
+        assumed = NarrowingProof(NarrowingProfile.ADDITIONAL, provider.token_url)
+        narrowing = replace(provider, narrowing=NarrowingProfile.ADDITIONAL, proof=assumed)
+        return wish_for(grant, client, narrowing, grant_scopes)
 
     async def _prove_on_record(self, whole: Wish, trail: Trail) -> Proof:
         proof = await self._prove(whole)
-        await self._audit.record(trail.event(Action.PROVIDER_PROVE, self._clock.now(), detail=proof.profile.value))
+        await settled(lambda: self._note(whole.provider, proof, trail))
         return proof
+
+    async def _note(self, proved: Provider, proof: Proof, trail: Trail) -> None:
+        """Note what was seen at the provider; what nobody could tell leaves what was noted before."""
+        catalog = await self._catalogs.load_catalog()
+        provider = catalog.providers.get(proved.name)
+        changes = []
+        if provider is not None and provider.id == proved.id and proof.profile is not NarrowingProfile.UNPROVED:
+            changes = [put(replace(provider, proof=NarrowingProof(proof.profile, proved.token_url)))]
+        event = trail.event(Action.PROVIDER_PROVE, self._clock.now(), detail=proof.profile.value)
+        await self._catalogs.write_objects(changes, revision=None, event=event, expected_version=catalog.version)
 
     async def _prove(self, whole: Wish) -> Proof:
         one = wish_for(whole.grant, whole.client, whole.provider, {min(whole.grant_scopes)})

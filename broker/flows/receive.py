@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from broker.core import scopes
 from broker.core.errors import BrokerError, ScopeExceededError, ScopeNotGrantedError
-from broker.core.models import GrantType, NarrowingProfile
+from broker.core.models import GrantType
 from broker.core.oauth.token_response import TokenResponse
 from broker.core.sealing import access_token_binding
 from broker.flows.token_cache import CachedToken
@@ -134,7 +134,7 @@ class Receive:
 
 def narrowing_proved(wish: Wish) -> bool:
     """Tell whether a proper subset of the grant's set may be called narrowed rather than unverified."""
-    return wish.grant.type is GrantType.CLIENT_CREDENTIALS or wish.provider.narrowing is NarrowingProfile.ADDITIONAL
+    return wish.grant.type is GrantType.CLIENT_CREDENTIALS or wish.provider.narrows
 
 
 def _obstacle(verdict: scopes.Verdict, known: frozenset[str]) -> BrokerError | None:

@@ -45,7 +45,7 @@ def wish_for(grant: Grant, client: Client, provider: Provider, asked: AbstractSe
         provider=provider,
         asked=wanted,
         grant_scopes=grant_scopes,
-        scope_to_send=scopes.wire_to_send(grant.type, provider.narrowing, grant_scopes, wanted),
+        scope_to_send=scopes.wire_to_send(grant.type, grant_scopes, wanted, narrows=provider.narrows),
         key=AccessTokenKey(
             grant.id, grant.state.epoch, f"{client.id}:{client.client_id}", tuple(sorted(wanted)), resource
         ),

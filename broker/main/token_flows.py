@@ -85,6 +85,6 @@ def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
         obtain=obtain,
         redeem_now=RedeemNow(view=base.view, catalog_store=base.store, grants=base.store, obtain=obtain),
         prove_narrowing=ProveNarrowing(
-            view=base.view, grants=base.store, redeem=redeem_refresh_token, audit=base.audit, clock=base.clock
+            view=base.view, catalogs=base.store, grants=base.store, redeem=redeem_refresh_token, clock=base.clock
         ),
     )

@@ -211,11 +211,17 @@ def _provider(value: Provider) -> config_pb2.Provider:
         endpoint_origins=value.endpoint_origins,
         resources=value.resources,
         narrowing=value.narrowing.value,
+        proved_narrowing=_proved(value),
         absent_scope=value.absent_scope.value,
         default_expires_in=value.default_expires_in,
         replay_window=value.replay_window,
         insecure_loopback=value.insecure_loopback,
     )
+
+
+def _proved(value: Provider) -> str:
+    """Return what was seen at this token endpoint; what was seen at another one tells nothing."""
+    return value.proof.profile.value if value.proof is not None and value.proof.token_url == value.token_url else ""
 
 
 def _grant(value: Grant) -> config_pb2.Grant:

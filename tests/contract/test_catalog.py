@@ -24,6 +24,7 @@ from broker.core.models import (
     Limit,
     LimitTarget,
     NarrowingProfile,
+    NarrowingProof,
     Origin,
     Policy,
     Provider,
@@ -48,6 +49,7 @@ PROVIDER = Provider(
     endpoint_origins=("https://login.example",),
     resources=("urn:api",),
     narrowing=NarrowingProfile.ADDITIONAL,
+    proof=NarrowingProof(NarrowingProfile.STICKY, "https://api.example/token"),
     replay_window=30,
 )
 CLIENT = Client(id="c1", name="desk", origin=Origin.RPC, provider="aries", client_id="desk-app")

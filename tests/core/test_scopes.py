@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from broker.core import scopes
 from broker.core.errors import InvalidRequestError, ScopeExceededError, ScopeNotGrantedError, ScopeNotSupportedError
-from broker.core.models import AbsentScope, GrantType, Narrowing, NarrowingProfile
+from broker.core.models import AbsentScope, GrantType, Narrowing
 from tests.core.values import READ_WIRE, TRADE_WIRE, provider
 
 WORDS = st.frozensets(st.sampled_from(["read", "trade", "withdraw", "a", "b", "openid"]))
@@ -211,52 +211,49 @@ GRANT = words("read trade")
 
 
 @pytest.mark.parametrize(
-    ("grant_type", "narrowing", "asked", "expected"),
+    ("grant_type", "narrows", "asked", "expected"),
     [
-        (GrantType.CLIENT_CREDENTIALS, NarrowingProfile.UNPROVED, words("read"), words("read")),
-        (GrantType.CLIENT_CREDENTIALS, NarrowingProfile.UNPROVED, GRANT, GRANT),
-        (GrantType.REFRESH_TOKEN, NarrowingProfile.ADDITIONAL, words("read"), words("read")),
-        (GrantType.REFRESH_TOKEN, NarrowingProfile.ADDITIONAL, GRANT, GRANT),
-        (GrantType.REFRESH_TOKEN, NarrowingProfile.STICKY, GRANT, None),
-        (GrantType.REFRESH_TOKEN, NarrowingProfile.IGNORED, GRANT, None),
-        (GrantType.REFRESH_TOKEN, NarrowingProfile.UNPROVED, GRANT, None),
+        (GrantType.CLIENT_CREDENTIALS, False, words("read"), words("read")),
+        (GrantType.CLIENT_CREDENTIALS, False, GRANT, GRANT),
+        (GrantType.REFRESH_TOKEN, True, words("read"), words("read")),
+        (GrantType.REFRESH_TOKEN, True, GRANT, GRANT),
+        (GrantType.REFRESH_TOKEN, False, GRANT, None),
     ],
 )
 def test_wire_to_send(
-    grant_type: GrantType, narrowing: NarrowingProfile, asked: frozenset[str], expected: frozenset[str] | None
+    grant_type: GrantType, narrows: bool, asked: frozenset[str], expected: frozenset[str] | None
 ) -> None:
     """`scope` always goes with client_credentials, with a refresh only where narrowing is proved."""
-    assert expected == scopes.wire_to_send(grant_type, narrowing, GRANT, asked)
+    assert expected == scopes.wire_to_send(grant_type, GRANT, asked, narrows=narrows)
 
 
-@pytest.mark.parametrize("narrowing", [NarrowingProfile.STICKY, NarrowingProfile.IGNORED, NarrowingProfile.UNPROVED])
-def test_a_grant_that_cannot_be_narrowed_serves_its_own_set_alone(narrowing: NarrowingProfile) -> None:
+def test_a_grant_that_cannot_be_narrowed_serves_its_own_set_alone() -> None:
     """Another set needs a grant with a consent of its own, and the error says so."""
     with pytest.raises(ScopeNotGrantedError, match="a consent of its own"):
-        scopes.wire_to_send(GrantType.REFRESH_TOKEN, narrowing, GRANT, words("read"))
+        scopes.wire_to_send(GrantType.REFRESH_TOKEN, GRANT, words("read"), narrows=False)
 
 
 @pytest.mark.parametrize("grant_type", GrantType)
 def test_no_token_is_asked_for_beyond_the_grant(grant_type: GrantType) -> None:
     """What the grant does not have is SCOPE_NOT_GRANTED, naming what is missing."""
     with pytest.raises(ScopeNotGrantedError, match="another grant") as caught:
-        scopes.wire_to_send(grant_type, NarrowingProfile.ADDITIONAL, GRANT, words("read withdraw cash"))
+        scopes.wire_to_send(grant_type, GRANT, words("read withdraw cash"), narrows=True)
     assert {"missing": "cash withdraw"} == caught.value.metadata
 
 
 def test_asking_for_nothing_is_our_own_bug() -> None:
     """An empty set would mean the whole grant on the wire, so it never gets there."""
     with pytest.raises(ValueError, match="at least one"):
-        scopes.wire_to_send(GrantType.CLIENT_CREDENTIALS, NarrowingProfile.ADDITIONAL, GRANT, frozenset())
+        scopes.wire_to_send(GrantType.CLIENT_CREDENTIALS, GRANT, frozenset(), narrows=True)
 
 
-@given(st.sampled_from(GrantType), st.sampled_from(NarrowingProfile), ASKED, WORDS)
+@given(st.sampled_from(GrantType), st.booleans(), ASKED, WORDS)
 def test_nothing_that_narrows_leaves_without_scope(
-    grant_type: GrantType, narrowing: NarrowingProfile, asked: frozenset[str], grant: frozenset[str]
+    grant_type: GrantType, narrows: bool, asked: frozenset[str], grant: frozenset[str]
 ) -> None:
     """Either exactly the asked scopes are sent, or none and the whole grant was asked for."""
     try:
-        sent = scopes.wire_to_send(grant_type, narrowing, grant, asked)
+        sent = scopes.wire_to_send(grant_type, grant, asked, narrows=narrows)
     except ScopeNotGrantedError:
         return
     assert asked <= grant

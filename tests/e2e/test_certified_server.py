@@ -47,7 +47,7 @@ def server() -> Iterator[OidcProvider]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def broker(server: OidcProvider, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[CertifiedBroker]:
     """One broker on SQLite for the module; each test makes grants of its own."""
-    async with certified_broker(tmp_path_factory.mktemp("broker"), server.issuer, SECRETS) as running:
+    async with certified_broker(tmp_path_factory.mktemp("broker"), server, SECRETS) as running:
         yield running
 
 
@@ -259,6 +259,7 @@ async def test_narrowing_is_proved_on_a_throw_away_grant(server: OidcProvider, b
     code, out, err = await broker.command("admin", "providers", "prove-narrowing", grant)
     assert (0, "") == (code, err)
     assert "narrowing: additional" == out.splitlines()[-1]
+    assert "SCOPE_NOT_GRANTED" == (await broker.refused(grant, "read")).reason  # proved, and not configured
 
 
 async def test_an_unproved_grant_serves_its_own_set(server: OidcProvider, broker: CertifiedBroker) -> None:
@@ -338,8 +339,8 @@ async def test_two_brokers_never_burn_a_family(
     revoked = server.revoked_grants()
     with short_lived(server, 2, reply_delay=150):
         async with (
-            certified_broker(folder / "one", server.issuer, env) as one,
-            certified_broker(folder / "two", server.issuer, env, joins=one) as two,
+            certified_broker(folder / "one", server, env) as one,
+            certified_broker(folder / "two", server, env, joins=one) as two,
             one.service() as first,
             two.service() as second,
         ):

@@ -7,7 +7,7 @@ import pytest
 
 from aries.broker.admin.v1 import config_pb2
 from aries.broker.v1 import token_pb2
-from tests.support.world import READ, TRADE, World, wire
+from tests.support.world import READ, TRADE, World
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -84,7 +84,7 @@ async def test_an_unproved_provider_is_never_sent_a_scope(world: World, narrowin
 
 
 async def test_an_ignored_narrowing_is_noticed(world: World) -> None:
-    """A provider configured as `additional` that ignores the scope: the wider token is withheld, the grant whole."""
+    """A provider proved to narrow that ignores the scope one day: the wider token is withheld, the grant whole."""
     await world.sandbox.behave(narrowing="ignored")
     desk = await world.desk("refresh_token")
     assert "SCOPE_EXCEEDED" == (await desk.refused("read")).reason
@@ -103,11 +103,9 @@ async def test_a_narrowed_refresh_keeps_the_grant_whole(world: World) -> None:
 
 @pytest.mark.parametrize("narrowing", ["additional", "sticky", "ignored"])
 async def test_prove_narrowing(world: World, narrowing: str) -> None:
-    """A throw-away grant shows what the provider does; an operator then configures it."""
-    desk = await world.desk("refresh_token", provider="unproved", imported=False)
-    imported = await world.sandbox.refresh_token(scopes=wire(["read", "trade"]))
-    await world.import_token(desk.grant, imported)
+    """A throw-away grant shows what the provider does, which is noted at it; an operator then configures it."""
     await world.sandbox.behave(narrowing=narrowing)
-    proof = await world.call(world.config.ProveNarrowing, config_pb2.ProveNarrowingRequest(grant=desk.grant))
-    assert narrowing == proof.narrowing
-    assert proof.observations
+    assert narrowing == await world.prove_narrowing("unproved")
+    listed = await world.call(world.config.ListObjects, config_pb2.ListObjectsRequest(kind="provider"))
+    (told,) = [item.provider for item in listed.objects if item.provider.name == "unproved"]
+    assert ("unproved", narrowing) == (told.narrowing, told.proved_narrowing)

@@ -18,8 +18,18 @@ from broker.core.errors import (
 )
 from broker.core.identity import Role
 from broker.core.lease import Hold
-from broker.core.models import Kind, Limit, LimitTarget, NarrowingProfile, Origin, RoleBinding, Window
-from tests.flows.world import ALL, PROVIDER, READ, Replica, World, grant, policy
+from broker.core.models import (
+    Kind,
+    Limit,
+    LimitTarget,
+    NarrowingProfile,
+    NarrowingProof,
+    Origin,
+    Provider,
+    RoleBinding,
+    Window,
+)
+from tests.flows.world import ALL, NARROWING, PROVIDER, READ, Replica, World, grant, policy
 
 
 async def refusal(replica: Replica, *scopes: str, **request: str) -> BrokerError:
@@ -183,12 +193,22 @@ async def test_empty_grant_bucket_refuses_even_a_cached_token(world: World) -> N
     assert (RateLimitedError, {"limit": "per-grant"}) == (type(error), error.metadata)
 
 
-@pytest.mark.parametrize("profile", [NarrowingProfile.UNPROVED, NarrowingProfile.STICKY, NarrowingProfile.IGNORED])
-async def test_refresh_grant_serves_its_own_set_unless_narrowing_is_proved(
-    world: World, profile: NarrowingProfile
-) -> None:
-    """Without proof nothing but the whole set is served, no scope is sent, and other sets need another grant."""
-    await world.put(replace(PROVIDER, narrowing=profile))
+@pytest.mark.parametrize(
+    "provider",
+    [
+        *(replace(NARROWING, narrowing=profile) for profile in NarrowingProfile if profile != "additional"),
+        *(
+            replace(NARROWING, proof=NarrowingProof(profile, PROVIDER.token_url))
+            for profile in NarrowingProfile
+            if profile != "additional"
+        ),
+        replace(NARROWING, proof=NarrowingProof(NarrowingProfile.ADDITIONAL, "https://id.example/before")),
+        replace(NARROWING, proof=None),
+    ],
+)
+async def test_refresh_grant_serves_its_own_set_unless_narrowing_is_proved(world: World, provider: Provider) -> None:
+    """Unless configured and proved nothing but the whole set is served, no scope is sent; others need another grant."""
+    await world.put(provider)
     replica = await world.replica()
     error = await refusal(replica, "read", grant="person")
     assert ScopeNotGrantedError is type(error)
@@ -199,7 +219,7 @@ async def test_refresh_grant_serves_its_own_set_unless_narrowing_is_proved(
 
 async def test_proved_narrowing_sends_the_scope(world: World) -> None:
     """Where the provider keeps the refresh token whole, the scopes asked for are sent."""
-    await world.put(replace(PROVIDER, narrowing=NarrowingProfile.ADDITIONAL))
+    await world.put(NARROWING)
     replica = await world.replica()
     assert READ == (await replica.get("read", grant="person")).provider_scopes
     assert " ".join(READ) == world.endpoint.requests[0]["scope"]

@@ -18,10 +18,11 @@ from broker.core.errors import (
     ScopeExceededError,
     ScopeNotGrantedError,
 )
-from broker.core.models import AbsentScope, Limit, LimitTarget, Narrowing, NarrowingProfile, Origin, Window
+from broker.core.models import AbsentScope, Limit, LimitTarget, Narrowing, Origin, Window
 from broker.core.oauth.rfc6749 import HttpReply
 from tests.flows.world import (
     ALL,
+    NARROWING,
     PROVIDER,
     READ,
     SECRET,
@@ -429,7 +430,7 @@ async def test_own_limit_towards_the_provider(world: World) -> None:
     """Permits that do not come in time are told as such, remembered for a second, and nothing is sent."""
     window = Window(Fraction(1, 3600), 1)
     await world.put(Limit("l1", "calls", Origin.RPC, LimitTarget.PROVIDER, ("provider",), (window,)))
-    await world.put(replace(PROVIDER, narrowing=NarrowingProfile.ADDITIONAL))
+    await world.put(NARROWING)
     replica = await world.replica()
     await replica.get("read")
     for _ in range(2):
@@ -465,7 +466,7 @@ async def test_short_wait_for_the_providers_permits_is_waited(world: World, monk
 
 async def test_narrowed_refresh_is_labelled(world: World) -> None:
     """A subset from a provider proved to narrow is narrowed, the whole set exact."""
-    await world.put(replace(PROVIDER, narrowing=NarrowingProfile.ADDITIONAL))
+    await world.put(NARROWING)
     replica = await world.replica()
     assert Narrowing.NARROWED is (await replica.get("read", grant="person")).narrowing
     assert Narrowing.EXACT is (await replica.get("read", "trade", grant="person")).narrowing

@@ -18,8 +18,8 @@ from broker.core.errors import (
     ProviderRefusedClientError,
     StoreUnavailableError,
 )
-from broker.core.models import Kind, NarrowingProfile
-from tests.flows.world import PROVIDER, SECRET, Replica, World, policy
+from broker.core.models import Kind
+from tests.flows.world import NARROWING, PROVIDER, SECRET, Replica, World, policy
 from tests.support.waiting import until
 
 Change = Callable[[World], Awaitable[None]]
@@ -223,7 +223,7 @@ async def test_trail_of_a_denial_tells_what_is_known(replica: Replica) -> None:
 
 async def test_narrowing_that_was_unproved_meanwhile(world: World) -> None:
     """A provider no longer proved to narrow ends the service of subsets, cached ones too."""
-    await world.put(replace(PROVIDER, narrowing=NarrowingProfile.ADDITIONAL))
+    await world.put(NARROWING)
     replica = await world.replica()
     await replica.get("read", grant="person")
 

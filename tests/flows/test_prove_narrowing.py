@@ -16,13 +16,14 @@ from broker.core.errors import (
     GrantUncertainError,
     InvalidRequestError,
     NotFoundError,
+    ScopeNotGrantedError,
     StoreUnavailableError,
 )
 from broker.core.lease import Take
-from broker.core.models import AbsentScope, GrantType, Kind, NarrowingProfile
+from broker.core.models import AbsentScope, GrantType, Kind, Narrowing, NarrowingProfile, NarrowingProof, Provider
 from broker.core.oauth.rfc6749 import HttpReply
 from broker.flows.trail import Trail
-from tests.flows.world import ALL, FIRST, PROVIDER, Replica, World, error, grant, jwt, reply, tokens
+from tests.flows.world import ALL, FIRST, NARROWING, PROVIDER, Replica, World, error, grant, jwt, reply, tokens
 from tests.support.waiting import until
 
 Answer = Callable[[dict[str, str]], HttpReply]
@@ -73,8 +74,57 @@ async def test_profile_is_what_was_seen(
     assert (profile, steps) == (proof.profile, len(proof.observations))
     assert [ONE, ALL_WIRE][:steps] == [request["scope"] for request in world.endpoint.requests]
     assert "more" not in " ".join(proof.observations)
-    (event,) = [event for event in world.audit.events if event.action is Action.PROVIDER_PROVE]
+    pending = [pending.event for pending in await world.store.inner.undelivered(100)]
+    (event,) = [event for event in pending if event.action is Action.PROVIDER_PROVE]
     assert ("key:admin", "person", profile.value) == (event.actor, event.grant, event.detail)
+    noted = (await world.store.inner.load_catalog()).providers["aries"]
+    seen = None if profile is NarrowingProfile.UNPROVED else NarrowingProof(profile, PROVIDER.token_url)
+    assert replace(PROVIDER, absent_scope=absent, proof=seen) == noted
+
+
+async def test_what_is_proved_counts_from_then_on(world: World) -> None:
+    """A provider configured to narrow is sent a scope once it was seen to narrow, and not before."""
+    await world.put(replace(PROVIDER, narrowing=NarrowingProfile.ADDITIONAL))
+    replica = await world.replica()
+    with pytest.raises(ScopeNotGrantedError, match="cannot be narrowed"):
+        await replica.get("read", grant="person")
+    await replica.prove_narrowing("person", asked_by_admin())
+    await replica.view.catch_up(await world.store.read_version())
+    assert Narrowing.NARROWED is (await replica.get("read", grant="person")).narrowing
+    world.endpoint.answers = [granting(ONE), granting(ONE)]
+    await replica.prove_narrowing("person", asked_by_admin())
+    await replica.view.catch_up(await world.store.read_version())
+    with pytest.raises(ScopeNotGrantedError, match="cannot be narrowed"):
+        await replica.get("trade", grant="person")
+
+
+@pytest.mark.parametrize("moved", [NARROWING, replace(NARROWING, token_url="https://id.example/elsewhere")])
+async def test_what_nobody_could_tell_leaves_the_proof_there_was(world: World, moved: Provider) -> None:
+    """A proof that came to nothing takes none away; one noted for another endpoint counts for nothing."""
+    await world.put(moved)
+    replica = await world.replica()
+    world.endpoint.answers = [refusing]
+    await replica.prove_narrowing("person", asked_by_admin())
+    assert moved == (await world.store.inner.load_catalog()).providers["aries"]
+    assert (moved is NARROWING) == moved.narrows
+
+
+async def test_a_provider_changed_meanwhile_keeps_its_change(world: World, replica: Replica) -> None:
+    """Only the proof is noted, at the endpoint it was made at; a provider of the same name that is new is another."""
+    renewed = replace(PROVIDER, default_expires_in=77, token_url="https://id.example/new")
+
+    async def change() -> None:
+        world.store.before.clear()
+        await world.put(renewed)
+
+    world.store.before["write_objects"] = change
+    await replica.prove_narrowing("person", asked_by_admin())
+    seen = NarrowingProof(NarrowingProfile.ADDITIONAL, PROVIDER.token_url)
+    assert replace(renewed, proof=seen) == (await world.store.inner.load_catalog()).providers["aries"]
+    await world.remove(Kind.PROVIDER, "aries")
+    await world.put(replace(PROVIDER, id="p2"))
+    await replica.prove_narrowing("person", asked_by_admin())
+    assert (await world.store.inner.load_catalog()).providers["aries"].proof is None
 
 
 async def test_proof_does_not_use_a_token_that_is_there(world: World, replica: Replica) -> None:

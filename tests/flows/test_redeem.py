@@ -23,13 +23,14 @@ from broker.core.errors import (
     StoreUnavailableError,
 )
 from broker.core.lease import Health, Hold, Phase
-from broker.core.models import GrantType, Kind, NarrowingProfile, TokenEndpointAuth
+from broker.core.models import GrantType, Kind, TokenEndpointAuth
 from broker.core.oauth.rfc6749 import HttpReply
 from broker.flows import obtain, redeem_client_credentials
 from broker.ports import NotSentError, ReplyLostError
 from tests.flows.world import (
     ALL,
     FIRST,
+    NARROWING,
     PROVIDER,
     SECRET,
     TIMES,
@@ -190,7 +191,7 @@ async def test_unknown_fate_is_never_sent_again(world: World, replica: Replica, 
 
 async def test_cached_token_outlives_the_doubt(world: World, replica: Replica) -> None:
     """While a grant is uncertain, tokens it gave are served to their end."""
-    await world.put(replace(PROVIDER, narrowing=NarrowingProfile.ADDITIONAL))
+    await world.put(NARROWING)
     await replica.view.catch_up(await world.store.read_version())
     await whole(replica)
     world.endpoint.answers = [ReplyLostError("timeout")]
@@ -252,7 +253,7 @@ async def test_wrong_client_secret_leaves_the_grant_alone(world: World, replica:
 
 async def test_refused_scopes_do_not_hold_up_other_sets(world: World) -> None:
     """invalid_scope backs off for its own set only."""
-    await world.put(replace(PROVIDER, narrowing=NarrowingProfile.ADDITIONAL))
+    await world.put(NARROWING)
     replica = await world.replica()
     world.endpoint.answers = [error("invalid_scope")]
     with pytest.raises(ScopeNotGrantedError):
@@ -393,7 +394,7 @@ async def test_herd_makes_one_call(world: World, replica: Replica, name: str) ->
 
 async def test_sets_of_one_grant_are_served_one_after_the_other(world: World) -> None:
     """Each set is redeemed with the token the one before brought; LAND lies between."""
-    await world.put(replace(PROVIDER, narrowing=NarrowingProfile.ADDITIONAL))
+    await world.put(NARROWING)
     replica = await world.replica()
     sets = (("read",), ("trade",), ("read", "trade"), ("account:information",))
     issued = await asyncio.gather(*(replica.get(*scopes, grant="person") for scopes in sets for _ in range(5)))
@@ -418,7 +419,7 @@ async def test_nine_scope_sets_are_too_many(world: World, name: str, monkeypatch
     """The set past the eighth is refused while the others live; those are served."""
     monkeypatch.setattr(redeem_client_credentials, "MAX_SCOPE_SETS", 2)
     monkeypatch.setattr("broker.flows.redeem_refresh_token.MAX_SCOPE_SETS", 2)
-    await world.put(replace(PROVIDER, narrowing=NarrowingProfile.ADDITIONAL))
+    await world.put(NARROWING)
     replica = await world.replica()
     await replica.get("read", grant=name)
     await replica.get("trade", grant=name)
@@ -472,7 +473,7 @@ async def test_redeem_reaches_its_end_whenever_the_caller_hangs_up(turns: int) -
 
 async def test_wish_nobody_waits_for_any_more_is_dropped(world: World) -> None:
     """What has not begun when its last waiter hangs up is not redeemed and not kept in mind."""
-    await world.put(replace(PROVIDER, narrowing=NarrowingProfile.ADDITIONAL))
+    await world.put(NARROWING)
     replica = await world.replica()
     world.endpoint.hold = asyncio.Event()
     served = asyncio.create_task(replica.get("read", grant="person"))
@@ -523,7 +524,7 @@ async def test_aclose_waits_for_what_runs(world: World, replica: Replica) -> Non
 
 async def test_process_that_ends_leaves_the_grant_in_doubt_not_lost(world: World) -> None:
     """A task ended from outside ends its waiters and those queued; others see the doubt once the lease is over."""
-    await world.put(replace(PROVIDER, narrowing=NarrowingProfile.ADDITIONAL))
+    await world.put(NARROWING)
     replica = await world.replica()
     world.endpoint.hold = asyncio.Event()
     asked = [asyncio.create_task(replica.get(*scopes, grant="person")) for scopes in (("read",), ("trade",))]

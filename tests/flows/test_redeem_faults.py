@@ -15,13 +15,13 @@ from broker.core.errors import (
     StoreUnavailableError,
 )
 from broker.core.lease import Health, Phase
-from broker.core.models import Kind, NarrowingProfile
+from broker.core.models import Kind
 from broker.flows import obtain
 from broker.flows.beat import beating
 from broker.ports import ReplyLostError
 from tests.flows.world import (
     FIRST,
-    PROVIDER,
+    NARROWING,
     READ,
     Replica,
     World,
@@ -72,7 +72,7 @@ async def test_received_token_lands_when_the_store_is_back(world: World, replica
 
 async def test_all_who_queue_are_told_when_the_store_is_away(world: World) -> None:
     """Those who wait behind the redeem that cannot be stored are told at once too, and so is who comes then."""
-    await world.put(replace(PROVIDER, narrowing=NarrowingProfile.ADDITIONAL))
+    await world.put(NARROWING)
     replica = await world.replica()
     world.endpoint.hold = asyncio.Event()
     served = asyncio.create_task(replica.get("read", grant="person"))

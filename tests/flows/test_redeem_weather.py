@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from random import Random
 
 import pytest
 
 from broker.core.errors import BrokerError, StoreUnavailableError
 from broker.core.lease import Health, Phase
-from broker.core.models import NarrowingProfile
 from broker.core.oauth.rfc6749 import HttpReply
 from broker.ports import NotSentError, ReplyLostError
-from tests.flows.world import PROVIDER, Endpoint, Replica, World, error, let_pass, new_world, reply, tokens
+from tests.flows.world import NARROWING, Endpoint, Replica, World, error, let_pass, new_world, reply, tokens
 
 SETS = (("read",), ("trade",), ("read", "trade"), ("account:information",))
 UNSPENT = (lambda: error("x", 429), lambda: error("invalid_client", 401), lambda: error("invalid_scope"))
@@ -47,7 +45,7 @@ class Moody(Endpoint):
 async def stormy(seed: int) -> tuple[World, Moody, list[Replica]]:
     """Return a world in which every step of the redeem fails now and then, before or after its commit."""
     random = Random(seed)
-    world = await new_world(replace(PROVIDER, narrowing=NarrowingProfile.ADDITIONAL))
+    world = await new_world(NARROWING)
     endpoint = Moody()
     endpoint.random, endpoint.spent, endpoint.reused = random, set(), False
     world.endpoint = endpoint

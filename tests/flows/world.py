@@ -27,6 +27,8 @@ from broker.core.models import (
     GrantType,
     Kind,
     Limit,
+    NarrowingProfile,
+    NarrowingProof,
     Origin,
     Policy,
     Provider,
@@ -85,6 +87,12 @@ PROVIDER = Provider(
     api_origins=("https://api.example",),
     resources=("https://api.example",),
 )
+NARROWING = replace(
+    PROVIDER,
+    narrowing=NarrowingProfile.ADDITIONAL,
+    proof=NarrowingProof(NarrowingProfile.ADDITIONAL, PROVIDER.token_url),
+)
+"""The provider, proved to narrow."""
 CLIENT = Client("c1", "desk", Origin.RPC, "aries", "desk-app")
 
 
@@ -479,7 +487,7 @@ class World:
             obtain=obtain,
             get_token=get_token,
             redeem_now=RedeemNow(view=view, catalog_store=store, grants=store, obtain=obtain),
-            prove_narrowing=ProveNarrowing(view=view, grants=store, redeem=refresh, audit=self.audit, clock=self.clock),
+            prove_narrowing=ProveNarrowing(view=view, catalogs=store, grants=store, redeem=refresh, clock=self.clock),
             receive=receive,
             lookout=lookout,
             refresh=refresh,

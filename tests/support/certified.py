@@ -26,6 +26,7 @@ from aries.broker.admin.v1 import (
 from aries_broker import AsyncClient, BrokerError, Token
 from aries_broker.errors import parse_error
 from tests.support.broker import BrokerProcess, start_broker
+from tests.support.oidc import OidcProvider
 
 CALLER: Final = "desk"
 EVERY_SCOPE: Final = ("read", "trade", "withdraw", "admin")
@@ -191,17 +192,17 @@ class CertifiedBroker:
 
 @asynccontextmanager
 async def certified_broker(
-    folder: Path, issuer: str, env: Mapping[str, str], *, joins: CertifiedBroker | None = None
+    folder: Path, server: OidcProvider, env: Mapping[str, str], *, joins: CertifiedBroker | None = None
 ) -> AsyncIterator[CertifiedBroker]:
-    """Run a broker for the length of the block.
+    """Run a broker for the length of the block; that the provider `narrowing` narrows is proved.
 
     Args:
         folder: for its data and its configuration.
-        issuer: the server's.
+        server: the provider.
         env: secrets and further settings.
         joins: a broker on the same database, whose callers are this one's.
     """
-    config = _write_configuration(folder, issuer)
+    config = _write_configuration(folder, server.issuer)
     process = await start_broker(folder / "data", config=config, env=env)
     started = CertifiedBroker(process, config, env)
     try:
@@ -213,6 +214,9 @@ async def certified_broker(
             request = keys_pb2.CreateApiKeyRequest(name=CALLER)
             created = await started.call(keys_pb2_grpc.KeysServiceStub, "CreateApiKey", request)
             started.service_key = created.api_key
+            grant = await started.new_grant("web", EVERY_SCOPE[:2], server.refresh_token(EVERY_SCOPE[:2]))
+            proof = config_pb2.ProveNarrowingRequest(grant=grant)
+            await started.call(config_pb2_grpc.ConfigServiceStub, "ProveNarrowing", proof)
         yield started
     finally:
         await started.stop()

@@ -188,6 +188,12 @@ class World:
         config = config_pb2.Config(revision=self.revision, providers=providers, clients=clients)
         await self.call(self.config.Apply, config_pb2.ApplyRequest(config=config, first_secrets=first))
 
+    async def prove_narrowing(self, provider: str = "aries") -> str:
+        """Let the broker find out how a provider narrows, with a grant made for that; return what it found."""
+        desk = await self.desk("refresh_token", provider=provider)
+        proof = await self.call(self.config.ProveNarrowing, config_pb2.ProveNarrowingRequest(grant=desk.grant))
+        return str(proof.narrowing)
+
     async def put(self, **kind: Message) -> None:
         """Create or replace one object by RPC."""
         put = config_pb2.PutObjectRequest(object=config_pb2.Object(**kind))  # type: ignore[arg-type]
@@ -347,6 +353,7 @@ async def running_world(
     try:
         async with connected(process, sandbox, seen=seen) as world:
             await world.apply(provider("aries", sandbox.url))
+            await world.prove_narrowing()
             yield world
             if process.process.returncode is None:
                 await world.metrics()

@@ -22,6 +22,7 @@ from broker.core.models import (
     Limit,
     LimitTarget,
     NarrowingProfile,
+    NarrowingProof,
     Origin,
     Policy,
     Provider,
@@ -79,6 +80,8 @@ def _plain(value: object) -> object:  # noqa: PLR0911 - one return per kind of v
             return value.isoformat()
         case Fraction():
             return str(value)
+        case NarrowingProof():
+            return {"profile": value.profile.value, "token_url": value.token_url}
         case Window():
             return {"rate": str(value.rate), "burst": value.burst}
         case frozenset():
@@ -102,9 +105,14 @@ def _provider(body: Body) -> Provider:
             "endpoint_origins": tuple(body.get("endpoint_origins", ())),
             "resources": tuple(body.get("resources", ())),
             "narrowing": NarrowingProfile(body["narrowing"]),
+            "proof": _proof(body.get("proof")),
             "absent_scope": AbsentScope(body["absent_scope"]),
         }
     )
+
+
+def _proof(body: Body | None) -> NarrowingProof | None:
+    return None if body is None else NarrowingProof(NarrowingProfile(body["profile"]), body["token_url"])
 
 
 def _client(body: Body) -> Client:

@@ -21,7 +21,7 @@ CLIENT_ID: Final = "desk-app"
 CONFIG: Final = """\
 revision: 1
 providers:
-  - {{name: aries, preset: aries, base_url: "{url}", insecure_loopback: true, narrowing: additional,
+  - {{name: aries, preset: aries, base_url: "{url}", insecure_loopback: true,
      scopes: {{withdraw: [withdraw]}}}}
 clients:
   - {{name: desk, provider: aries, client_id: {client_id}, secret_env: BROKER_SECRET_DESK}}

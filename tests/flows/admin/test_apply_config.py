@@ -10,7 +10,7 @@ import pytest
 
 from broker.core.audit import Action
 from broker.core.errors import InvalidRequestError, ProviderUnavailableError, RevisionStaleError, StoreUnavailableError
-from broker.core.models import Kind, Origin
+from broker.core.models import Kind, NarrowingProfile, NarrowingProof, Origin
 from broker.core.sealing import client_secret_binding
 from broker.core.secret import Secret
 from broker.ports import CatalogMovedError, ClientSecretVersion, ObjectChange, SecretUnreadableError
@@ -115,7 +115,8 @@ async def test_an_update_keeps_ids_and_states(kit: AdminKit) -> None:
     await kit.apply(base())
     before = await kit.catalog()
     event = trail().event(Action.PROVIDER_FREEZE, kit.clock.now())
-    frozen = replace(before.providers["aries"], frozen=True)
+    proof = NarrowingProof(NarrowingProfile.ADDITIONAL, before.providers["aries"].token_url)
+    frozen = replace(before.providers["aries"], frozen=True, proof=proof)
     await kit.store.write_objects([ObjectChange(Kind.PROVIDER, "aries", frozen)], revision=None, event=event)
     grant = await kit.grant("desk-service")
     applied = await kit.apply(
@@ -127,7 +128,7 @@ async def test_an_update_keeps_ids_and_states(kit: AdminKit) -> None:
     after = await kit.catalog()
     assert applied.updated == ("client/desk", "grant/desk-service", "provider/aries")
     assert after.providers["aries"].id == before.providers["aries"].id
-    assert after.providers["aries"].frozen
+    assert (True, proof, ()) == (after.providers["aries"].frozen, after.providers["aries"].proof, applied.warnings)
     assert after.clients["desk"].id == before.clients["desk"].id
     now = await kit.grant("desk-service")
     assert (now.id, now.state, now.scopes) == (grant.id, grant.state, frozenset({"read"}))
@@ -502,6 +503,14 @@ async def test_a_policy_shadowed_by_one_that_accepts_less_is_told(kit: AdminKit)
         "policy/a-lax: never decides, policy/starter allows all of it and accepts less excess",
         "policy/strict: never decides, policy/starter allows all of it",
     )
+
+
+async def test_a_narrowing_nobody_proved_is_told(kit: AdminKit) -> None:
+    """A provider stated to narrow is told how that is proved, until it is."""
+    applied = await kit.apply(base().replace("preset: aries}", "preset: aries, narrowing: additional}"))
+    (warning,) = applied.warnings
+    assert warning.startswith("provider/aries: that it narrows is not proved at its token endpoint")
+    assert "prove-narrowing" in warning
 
 
 async def test_what_a_change_costs_is_told(kit: AdminKit) -> None:

@@ -94,6 +94,7 @@ class Provider(_message.Message):
     INSECURE_LOOPBACK_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
     ENDPOINT_ORIGINS_FIELD_NUMBER: _builtins.int
+    PROVED_NARROWING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required."""
     preset: _builtins.str
@@ -109,7 +110,7 @@ class Provider(_message.Message):
     token_endpoint_auth: _builtins.str
     """client_secret_basic, client_secret_post, client_secret_json or private_key_jwt."""
     narrowing: _builtins.str
-    """additional, sticky, ignored or unproved."""
+    """additional, sticky, ignored or unproved. additional holds once it is proved at this token endpoint."""
     absent_scope: _builtins.str
     """refuse or as_asked."""
     default_expires_in: _builtins.int
@@ -118,6 +119,8 @@ class Provider(_message.Message):
     """Seconds in which the same refresh token may be sent again; absent when the provider has no such window."""
     insecure_loopback: _builtins.bool
     """Plain http to loopback; only from a configuration file."""
+    proved_narrowing: _builtins.str
+    """What ProveNarrowing last saw at this token endpoint; absent if nothing. Output only."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScopeMapping]:
         """The scope map; product scopes named here replace the preset's."""
@@ -158,10 +161,11 @@ class Provider(_message.Message):
         insecure_loopback: _builtins.bool = ...,
         resources: _abc.Iterable[_builtins.str] | None = ...,
         endpoint_origins: _abc.Iterable[_builtins.str] | None = ...,
+        proved_narrowing: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_replay_window", b"_replay_window", "replay_window", b"replay_window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_replay_window", b"_replay_window", "absent_scope", b"absent_scope", "api_origins", b"api_origins", "authorize_url", b"authorize_url", "base_url", b"base_url", "default_expires_in", b"default_expires_in", "endpoint_origins", b"endpoint_origins", "insecure_loopback", b"insecure_loopback", "issuer", b"issuer", "name", b"name", "narrowing", b"narrowing", "preset", b"preset", "replay_window", b"replay_window", "resources", b"resources", "scopes", b"scopes", "token_endpoint_auth", b"token_endpoint_auth", "token_url", b"token_url", "wire_scopes", b"wire_scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_replay_window", b"_replay_window", "absent_scope", b"absent_scope", "api_origins", b"api_origins", "authorize_url", b"authorize_url", "base_url", b"base_url", "default_expires_in", b"default_expires_in", "endpoint_origins", b"endpoint_origins", "insecure_loopback", b"insecure_loopback", "issuer", b"issuer", "name", b"name", "narrowing", b"narrowing", "preset", b"preset", "proved_narrowing", b"proved_narrowing", "replay_window", b"replay_window", "resources", b"resources", "scopes", b"scopes", "token_endpoint_auth", b"token_endpoint_auth", "token_url", b"token_url", "wire_scopes", b"wire_scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__replay_window: _TypeAlias = _typing.Literal["replay_window"]  # noqa: Y015
     _WhichOneofArgType__replay_window: _TypeAlias = _typing.Literal["_replay_window", b"_replay_window"]  # noqa: Y015

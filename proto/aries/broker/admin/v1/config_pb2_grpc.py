@@ -124,11 +124,12 @@ class ConfigServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ProveNarrowing(self, request, context):
-        """ProveNarrowing finds out what a provider does with scope on a refresh by spending a throw-away grant's token.
+        """ProveNarrowing finds out what a provider does with scope on a refresh by spending a throw-away grant's token, and
+        notes it at the provider.
 
         Who may call: role admin.
         Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_HELD, CONSENT_REQUIRED, GRANT_CONFLICT, GRANT_UNCERTAIN,
-        PROVIDER_UNAVAILABLE, PROVIDER_REFUSED_CLIENT, ROLE_REQUIRED, STORE_UNAVAILABLE, AUDIT_UNAVAILABLE.
+        PROVIDER_UNAVAILABLE, PROVIDER_REFUSED_CLIENT, ROLE_REQUIRED, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -66,11 +66,12 @@ class ConfigServiceStub:
     Reasons: INVALID_REQUEST, ROLE_REQUIRED, STORE_UNAVAILABLE.
     """
     ProveNarrowing: _grpc.UnaryUnaryMultiCallable[_config_pb2.ProveNarrowingRequest, _config_pb2.ProveNarrowingResponse]
-    """ProveNarrowing finds out what a provider does with scope on a refresh by spending a throw-away grant's token.
+    """ProveNarrowing finds out what a provider does with scope on a refresh by spending a throw-away grant's token, and
+    notes it at the provider.
 
     Who may call: role admin.
     Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_HELD, CONSENT_REQUIRED, GRANT_CONFLICT, GRANT_UNCERTAIN,
-    PROVIDER_UNAVAILABLE, PROVIDER_REFUSED_CLIENT, ROLE_REQUIRED, STORE_UNAVAILABLE, AUDIT_UNAVAILABLE.
+    PROVIDER_UNAVAILABLE, PROVIDER_REFUSED_CLIENT, ROLE_REQUIRED, STORE_UNAVAILABLE.
     """
 
 @_typing.type_check_only
@@ -111,11 +112,12 @@ class ConfigServiceAsyncStub(ConfigServiceStub):
     Reasons: INVALID_REQUEST, ROLE_REQUIRED, STORE_UNAVAILABLE.
     """
     ProveNarrowing: _aio.UnaryUnaryMultiCallable[_config_pb2.ProveNarrowingRequest, _config_pb2.ProveNarrowingResponse]  # type: ignore[assignment]
-    """ProveNarrowing finds out what a provider does with scope on a refresh by spending a throw-away grant's token.
+    """ProveNarrowing finds out what a provider does with scope on a refresh by spending a throw-away grant's token, and
+    notes it at the provider.
 
     Who may call: role admin.
     Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_HELD, CONSENT_REQUIRED, GRANT_CONFLICT, GRANT_UNCERTAIN,
-    PROVIDER_UNAVAILABLE, PROVIDER_REFUSED_CLIENT, ROLE_REQUIRED, STORE_UNAVAILABLE, AUDIT_UNAVAILABLE.
+    PROVIDER_UNAVAILABLE, PROVIDER_REFUSED_CLIENT, ROLE_REQUIRED, STORE_UNAVAILABLE.
     """
 
 class ConfigServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -189,11 +191,12 @@ class ConfigServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _config_pb2.ProveNarrowingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_config_pb2.ProveNarrowingResponse, _abc.Awaitable[_config_pb2.ProveNarrowingResponse]]:
-        """ProveNarrowing finds out what a provider does with scope on a refresh by spending a throw-away grant's token.
+        """ProveNarrowing finds out what a provider does with scope on a refresh by spending a throw-away grant's token, and
+        notes it at the provider.
 
         Who may call: role admin.
         Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_HELD, CONSENT_REQUIRED, GRANT_CONFLICT, GRANT_UNCERTAIN,
-        PROVIDER_UNAVAILABLE, PROVIDER_REFUSED_CLIENT, ROLE_REQUIRED, STORE_UNAVAILABLE, AUDIT_UNAVAILABLE.
+        PROVIDER_UNAVAILABLE, PROVIDER_REFUSED_CLIENT, ROLE_REQUIRED, STORE_UNAVAILABLE.
         """
 
 def add_ConfigServiceServicer_to_server(servicer: ConfigServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
