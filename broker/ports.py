@@ -467,6 +467,12 @@ class Presets(Protocol):
     def needs_discovery(self, config: ProviderConfig) -> str | None:
         """Return the issuer whose metadata `resolve` needs, or None when the configuration says it all."""
 
+    def vocabulary(self, config: ProviderConfig) -> Provider | None:
+        """Return a provider that is right in nothing but its scopes, whatever else the configuration says.
+
+        None where not even the preset is known.
+        """
+
     def resolve(
         self, config: ProviderConfig, metadata: Mapping[str, object] | None, *, provider_id: str, origin: Origin
     ) -> Provider:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broker.adapters.config_schema import FILE, FileProblem, SecretReference, Walk
+from broker.adapters.presets import vocabulary
 from broker.adapters.strict_yaml import MAX_BYTES, compose
 from broker.core import config_references, config_rules
-from broker.core.config import ClientConfig, ConfigFile, Problem, merged
+from broker.core.config import ClientConfig, ConfigFile, Problem, merged, sections
+from broker.core.models import Kind, Provider
 
 
 class ConfigFileError(Exception):
@@ -76,24 +78,60 @@ def parse_config(text: str, *, whole: bool = True) -> ParsedConfig:
     walk = Walk()
     walk.found += [FileProblem(fault.line, "", fault.message) for fault in tree.faults]
     values = walk.mapping(tree.root, "", FILE, {"revision"}) if tree.root is not None else None
-    if values is None or len(walk.found) > len(walk.foreign):
+    if values is None:
         raise ConfigFileError(sorted(walk.found, key=lambda problem: problem.line))
     pairs: tuple[tuple[ClientConfig, SecretReference | None], ...] = values.pop("clients", ())
     config = ConfigFile(clients=tuple(client for client, _ in pairs), **values)
     parsed = ParsedConfig(config, {client.name: ref for client, ref in pairs if ref is not None}, walk.lines)
-    if walk.foreign:
-        more = parsed.problems(merged(_beside(parsed, walk.foreign, whole=whole)))
+    if walk.found:
+        more = parsed.problems(merged(_beside(config, walk, whole=whole)))
         raise ConfigFileError(sorted([*walk.found, *more], key=lambda problem: problem.line))
     return parsed
 
 
-def _beside(parsed: ParsedConfig, foreign: Sequence[str], *, whole: bool) -> list[Problem]:
-    """Return what is wrong beside foreign fields, whatever each of them was meant to be."""
-    objects = {path.partition(".")[0] for path in foreign}
-    found = [
-        problem for problem in config_rules.problems(parsed.config) if problem.field.partition(".")[0] not in objects
+def _beside(config: ConfigFile, walk: Walk, *, whole: bool) -> list[Problem]:
+    """Return what is wrong beside what could not be read, whatever that was meant to be.
+
+    A field nobody knows may have been meant to be any field its object lacks.
+    """
+    unclear = {path.partition(".")[0] for path in walk.foreign}
+    found = config_rules.problems(config)
+    if whole:
+        found += config_references.problems_within(config, _whole_kinds(config, walk), _vocabularies(config, walk))
+    return [
+        problem
+        for problem in found
+        if not any(_lies_in(problem.field, path) for path in walk.broken)
+        and (problem.field.partition(".")[0] not in unclear or problem.field in walk.lines)
     ]
-    if whole and all("." in path for path in foreign):  # a section by a wrong name would leave names unknown
-        references = config_references.problems_within(parsed.config)
-        found += [problem for problem in references if problem.field in parsed.lines]
+
+
+def _whole_kinds(config: ConfigFile, walk: Walk) -> set[Kind]:
+    """Return the kinds of which all names were read."""
+    if any("." not in path for path in walk.foreign):  # a section by a wrong name may hold anything
+        return set()
+    return {
+        kind
+        for kind, (section, items) in sections(config).items()
+        if walk.broken.isdisjoint(
+            {section, *(f"{section}[{index}]{part}" for index in range(len(items)) for part in ("", ".name"))}
+        )
+    }
+
+
+def _vocabularies(config: ConfigFile, walk: Walk) -> Mapping[str, Provider]:
+    """Return the providers whose scopes were read, by name."""
+    found = {}
+    for index, item in enumerate(config.providers):
+        path = f"providers[{index}]"
+        said = [f"{path}.{field}" for field in ("name", "preset", "scopes", "wire_scopes")]
+        unread = any(wrong == path or any(_lies_in(wrong, field) for field in said) for wrong in walk.broken)
+        unclear = any(_lies_in(wrong, path) for wrong in walk.foreign)
+        provider = None if unread or unclear else vocabulary(item)
+        if provider is not None:
+            found[item.name] = provider
     return found
+
+
+def _lies_in(path: str, outer: str) -> bool:
+    return path == outer or path.startswith((f"{outer}.", f"{outer}["))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import yaml
 
@@ -50,8 +50,21 @@ class SecretReference:
     variable: str | None = None
 
 
-Reader = Callable[["Walk", yaml.Node, str], Any]
-"""Returns a node's value, or None after noting why there is none."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Reader(Generic[T]):
+    """How a node is read.
+
+    Attributes:
+        read: returns the value of a node at a path, or None after noting why there is none.
+        empty: what stands for a value that could not be read, so that the rest can be checked all the same.
+    """
+
+    read: Callable[[Walk, yaml.Node, str], T | None]
+    empty: T
+
 
 _INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 
@@ -62,11 +75,13 @@ class Walk:
 
     Attributes:
         found: problems.
-        foreign: fields among them that were left out and took nothing else with them.
+        broken: paths of values that could not be read; what stands in their place is nobody's wish.
+        foreign: paths of fields nobody knows.
         lines: the line of every field path.
     """
 
     found: list[FileProblem] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)
     foreign: list[str] = field(default_factory=list)
     lines: dict[str, int] = field(default_factory=dict)
 
@@ -75,19 +90,27 @@ class Walk:
         if node.tag != ALIAS:
             self.found.append(FileProblem(line_of(node), path, message))
 
+    def value(self, reader: Reader[T], node: yaml.Node, path: str) -> T:
+        """Return the value of a node, or what stands for it."""
+        value = reader.read(self, node, path)
+        if value is None:
+            self.broken.add(path)
+            return reader.empty
+        return value
+
     def mapping(
-        self, node: yaml.Node, path: str, readers: Mapping[str, Reader], required: set[str]
+        self, node: yaml.Node, path: str, readers: Mapping[str, Reader[Any]], required: Iterable[str]
     ) -> dict[str, Any] | None:
-        """Return the fields of a mapping that could be read; None when it is none or misses a required one."""
+        """Return the fields of a mapping, all that are required among them; None when it is none."""
         if not isinstance(node, yaml.MappingNode):
             self.note(node, path, "must be a mapping of fields")
             return None
         values: dict[str, Any] = {}
         for name, key, value in self.entries(node, path):
-            inner = f"{path}.{name}" if path else name
+            inner = _inside(path, name)
             self.lines[inner] = line_of(key)
             if name in readers:
-                values[name] = readers[name](self, value, inner)
+                values[name] = self.value(readers[name], value, inner)
                 continue
             self.foreign.append(inner)
             if name in INLINE_SECRETS:
@@ -97,11 +120,11 @@ class Walk:
             else:
                 near = get_close_matches(name, readers, 1)
                 self.note(key, inner, "unknown field" + (f", did you mean {near[0]}?" if near else ""))
-        missing = sorted(required - values.keys())
-        for name in missing:
-            self.note(node, f"{path}.{name}" if path else name, "is required")
-        given = {name: value for name, value in values.items() if value is not None}
-        return None if missing or required - given.keys() else given
+        for name in sorted(set(required) - values.keys()):
+            self.note(node, _inside(path, name), "is required")
+            self.broken.add(_inside(path, name))
+            values[name] = readers[name].empty
+        return values
 
     def entries(self, node: yaml.MappingNode, path: str) -> list[tuple[str, yaml.Node, yaml.Node]]:
         """Return (name, key, value) of every entry whose key is plain text and the first of its name."""
@@ -112,13 +135,17 @@ class Walk:
             elif key.tag == "tag:yaml.org,2002:merge":
                 self.note(key, path, "merge keys are not taken")
             elif key.value in found:
-                self.note(key, f"{path}.{key.value}" if path else key.value, "stands there twice")
+                self.note(key, _inside(path, key.value), "stands there twice")
             else:
                 found[key.value] = (key.value, key, value)
         return list(found.values())
 
 
-def _text(walk: Walk, node: yaml.Node, path: str) -> str | None:
+def _inside(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _read_text(walk: Walk, node: yaml.Node, path: str) -> str | None:
     if not isinstance(node, yaml.ScalarNode):
         walk.note(node, path, "must be text")
         return None
@@ -128,95 +155,105 @@ def _text(walk: Walk, node: yaml.Node, path: str) -> str | None:
     return str(node.value)
 
 
-def _number(walk: Walk, node: yaml.Node, path: str) -> int | None:
+def _read_number(walk: Walk, node: yaml.Node, path: str) -> int | None:
     if not isinstance(node, yaml.ScalarNode) or not node.tag.endswith(":int") or not _INTEGER.fullmatch(node.value):
         walk.note(node, path, "must be a whole number")
         return None
     return int(node.value)
 
 
-def _flag(walk: Walk, node: yaml.Node, path: str) -> bool | None:
+def _read_flag(walk: Walk, node: yaml.Node, path: str) -> bool | None:
     if not isinstance(node, yaml.ScalarNode) or node.value not in {"true", "false"} or not node.tag.endswith(":bool"):
         walk.note(node, path, "must be true or false")
         return None
     return bool(node.value == "true")
 
 
-def _each(read: Reader) -> Reader:
-    """Return a reader of a list of what `read` reads."""
+_text: Final = Reader(_read_text, "")
+_number: Final = Reader(_read_number, 0)
+_flag: Final = Reader(_read_flag, empty=False)
 
-    def values(walk: Walk, node: yaml.Node, path: str) -> tuple[Any, ...] | None:
+
+def _each(reader: Reader[T]) -> Reader[tuple[T, ...]]:
+    """Return a reader of a list of what `reader` reads."""
+
+    def values(walk: Walk, node: yaml.Node, path: str) -> tuple[T, ...] | None:
         if not isinstance(node, yaml.SequenceNode):
             walk.note(node, path, "must be a list")
             return None
         found = []
         for index, item in enumerate(node.value):
             walk.lines[f"{path}[{index}]"] = line_of(item)
-            found.append(read(walk, item, f"{path}[{index}]"))
-        return None if any(item is None for item in found) else tuple(found)
+            found.append(walk.value(reader, item, f"{path}[{index}]"))
+        return tuple(found)
 
-    return values
+    return Reader(values, ())
 
 
-def _named(read: Reader) -> Reader:
-    """Return a reader of a mapping from any name to what `read` reads."""
+def _named(reader: Reader[T]) -> Reader[Mapping[str, T]]:
+    """Return a reader of a mapping from any name to what `reader` reads."""
 
-    def values(walk: Walk, node: yaml.Node, path: str) -> dict[str, Any] | None:
+    def values(walk: Walk, node: yaml.Node, path: str) -> Mapping[str, T] | None:
         if not isinstance(node, yaml.MappingNode):
             walk.note(node, path, "must be a mapping")
             return None
         found = {}
         for name, key, value in walk.entries(node, path):
             walk.lines[f"{path}.{name}"] = line_of(key)
-            found[name] = read(walk, value, f"{path}.{name}")
-        return None if any(item is None for item in found.values()) else found
+            found[name] = walk.value(reader, value, f"{path}.{name}")
+        return found
 
-    return values
+    return Reader(values, {})
 
 
-def _object(kind: type, readers: Mapping[str, Reader], required: set[str]) -> Reader:
+def _object(kind: Callable[..., T], readers: Mapping[str, Reader[Any]], required: Collection[str]) -> Reader[T]:
     """Return a reader of a dataclass of ours."""
 
-    def value(walk: Walk, node: yaml.Node, path: str) -> object | None:
+    def value(walk: Walk, node: yaml.Node, path: str) -> T | None:
         values = walk.mapping(node, path, readers, required)
         return None if values is None else kind(**values)
 
-    return value
+    return Reader(value, kind(**{name: readers[name].empty for name in required}))
 
 
-def _client(walk: Walk, node: yaml.Node, path: str) -> tuple[ClientConfig, SecretReference | None] | None:
-    readers = {"name": _text, "provider": _text, "client_id": _text, "secret_file": _text, "secret_env": _text}
-    values = walk.mapping(node, path, readers, {"name", "provider", "client_id"})
+def _read_client(walk: Walk, node: yaml.Node, path: str) -> tuple[ClientConfig, SecretReference | None] | None:
+    values = walk.mapping(node, path, _CLIENT, {"name", "provider", "client_id"})
     if values is None:
         return None
     file, variable = values.pop("secret_file", None), values.pop("secret_env", None)
     if file is not None and variable is not None:
         walk.note(node, path, "only one of secret_file and secret_env can be meant")
-        return None
     name = "secret_file" if file is not None else "secret_env"
     reference = SecretReference(f"{path}.{name}", file, variable) if file is not None or variable is not None else None
     return ClientConfig(**values), reference
 
 
-def _limit(walk: Walk, node: yaml.Node, path: str) -> LimitConfig | None:
-    window = {"rate": _text, "burst": _number}
-    windows = _each(_object(WindowConfig, window, {"rate", "burst"}))
-    readers = {"name": _text, "applies_to": _text, "key": _each(_text), "windows": windows, **window}
-    values = walk.mapping(node, path, readers, {"name", "applies_to", "key"})
+def _read_limit(walk: Walk, node: yaml.Node, path: str) -> LimitConfig | None:
+    values = walk.mapping(node, path, _LIMIT, {"name", "applies_to", "key"})
     if values is None:
         return None
-    single = {name: values.pop(name) for name in window if name in values}
-    if single and ("windows" in values or len(single) < len(window)):
+    single = {name: values.pop(name) for name in _WINDOW if name in values}
+    if single and ("windows" in values or len(single) < len(_WINDOW)):
         walk.note(node, path, "needs both rate and burst, or windows instead of them")
-        return None
-    if single:
+        walk.broken.add(f"{path}.windows")
+    elif single:
         values["windows"] = (WindowConfig(**single),)
+        walk.broken |= {f"{path}.windows[0].{name}" for name in single if f"{path}.{name}" in walk.broken}
     return LimitConfig(windows=values.pop("windows", ()), **values)
+
+
+def _read_role(walk: Walk, node: yaml.Node, path: str) -> RoleConfig | None:
+    values = walk.mapping(node, path, _ROLE, {"role", "callers"})
+    if values is None:
+        return None
+    if "name" not in values and f"{path}.role" in walk.broken:  # a binding without a name is called like its role
+        walk.broken.add(f"{path}.name")
+    return RoleConfig(**values)
 
 
 _TEXTS: Final = _each(_text)
 
-_PROVIDER: Final[Mapping[str, Reader]] = {
+_PROVIDER: Final[Mapping[str, Reader[Any]]] = {
     **dict.fromkeys(("name", "preset", "base_url", "issuer", "token_url", "authorize_url"), _text),
     **dict.fromkeys(("token_endpoint_auth", "narrowing", "absent_scope"), _text),
     **dict.fromkeys(("wire_scopes", "api_origins", "endpoint_origins", "resources"), _TEXTS),
@@ -224,26 +261,36 @@ _PROVIDER: Final[Mapping[str, Reader]] = {
     "scopes": _named(_TEXTS),
     "insecure_loopback": _flag,
 }
-_GRANT: Final[Mapping[str, Reader]] = {"name": _text, "client": _text, "type": _text, "scopes": _TEXTS}
-_POLICY: Final[Mapping[str, Reader]] = {
+_CLIENT: Final[Mapping[str, Reader[Any]]] = dict.fromkeys(
+    ("name", "provider", "client_id", "secret_file", "secret_env"), _text
+)
+_GRANT: Final[Mapping[str, Reader[Any]]] = {"name": _text, "client": _text, "type": _text, "scopes": _TEXTS}
+_WINDOW: Final[Mapping[str, Reader[Any]]] = {"rate": _text, "burst": _number}
+_LIMIT: Final[Mapping[str, Reader[Any]]] = {
+    **dict.fromkeys(("name", "applies_to"), _text),
+    "key": _TEXTS,
+    "windows": _each(_object(WindowConfig, _WINDOW, _WINDOW)),
+    **_WINDOW,
+}
+_POLICY: Final[Mapping[str, Reader[Any]]] = {
     "name": _text,
     **dict.fromkeys(("callers", "grants", "scopes", "accept_excess"), _TEXTS),
     **dict.fromkeys(("authorize", "any_subject"), _flag),
 }
-_ISSUER: Final[Mapping[str, Reader]] = {
+_ISSUER: Final[Mapping[str, Reader[Any]]] = {
     **dict.fromkeys(("name", "issuer", "audience", "jwks_uri", "jwks_file", "ca_file", "token_file"), _text),
     **dict.fromkeys(("algorithms", "extra_audiences"), _TEXTS),
     "require": _named(_text),
 }
-_ROLE: Final[Mapping[str, Reader]] = {"name": _text, "role": _text, "callers": _TEXTS}
+_ROLE: Final[Mapping[str, Reader[Any]]] = {"name": _text, "role": _text, "callers": _TEXTS}
 
-FILE: Final[Mapping[str, Reader]] = {
+FILE: Final[Mapping[str, Reader[Any]]] = {
     "revision": _number,
     "providers": _each(_object(ProviderConfig, _PROVIDER, {"name", "preset"})),
-    "clients": _each(_client),
+    "clients": _each(Reader(_read_client, (ClientConfig("", "", ""), None))),
     "grants": _each(_object(GrantConfig, _GRANT, {"name", "client", "type", "scopes"})),
     "policies": _each(_object(PolicyConfig, _POLICY, {"name", "callers", "grants", "scopes"})),
-    "limits": _each(_limit),
+    "limits": _each(Reader(_read_limit, LimitConfig("", "", (), ()))),
     "issuers": _each(_object(IssuerConfig, _ISSUER, {"name", "issuer", "audience"})),
-    "roles": _each(_object(RoleConfig, _ROLE, {"role", "callers"})),
+    "roles": _each(Reader(_read_role, RoleConfig("", ()))),
 }

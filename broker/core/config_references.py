@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from broker.core import scopes
@@ -41,17 +41,25 @@ def problems(config: ConfigFile, staying: Staying) -> list[Problem]:
     """Return every name that is taken twice or leads nowhere."""
     return [
         *_names(config, staying),
-        *_references(config, staying),
+        *(problem for _, problem in _references(config, staying)),
         *_issuers(config, staying),
         *_needed(config, staying),
     ]
 
 
-def problems_within(config: ConfigFile) -> list[Problem]:
-    """Return names that are twice in a file or missing from it, for one that is refused whatever is stored."""
+def problems_within(config: ConfigFile, whole: Collection[Kind], resolved: Mapping[str, Provider]) -> list[Problem]:
+    """Return what does not fit together in a file that is refused whatever is stored.
+
+    Args:
+        config: what could be read of it.
+        whole: kinds whose names are all known; a name of another kind may stand where nothing could be read.
+        resolved: the configuration's providers, by name, as far as their scopes are known.
+    """
     nothing = Staying()
-    missing = [Problem(one.field, f"{one.message} in this file") for one in _references(config, nothing)]
-    return [*_names(config, nothing), *missing, *_issuers(config, nothing)]
+    missing = [problem for kind, problem in _references(config, nothing) if kind in whole]
+    missing += scope_problems(config, nothing, resolved, all_known=Kind.PROVIDER in whole)
+    told = [Problem(one.field, f"{one.message} in this file") for one in missing]
+    return [*_names(config, nothing), *told, *_issuers(config, nothing)]
 
 
 def _names(config: ConfigFile, staying: Staying) -> Iterator[Problem]:
@@ -71,23 +79,28 @@ def _names(config: ConfigFile, staying: Staying) -> Iterator[Problem]:
                 )
 
 
-def _references(config: ConfigFile, staying: Staying) -> Iterator[Problem]:
+def _references(config: ConfigFile, staying: Staying) -> Iterator[tuple[Kind, Problem]]:
+    """Return names that lead nowhere, each with the kind of what is missing."""
     providers = {item.name for item in config.providers} | set(staying.catalog.providers)
     clients = {item.name for item in config.clients} | set(staying.catalog.clients)
     kinds = _caller_kinds(config, staying)
     for index, client in enumerate(config.clients):
         if client.provider not in providers:
-            yield Problem(f"clients[{index}].provider", UNKNOWN.format(kind="provider", name=client.provider))
+            yield _missing(Kind.PROVIDER, f"clients[{index}].provider", client.provider)
     for index, grant in enumerate(config.grants):
         if grant.client not in clients:
-            yield Problem(f"grants[{index}].client", UNKNOWN.format(kind="client", name=grant.client))
+            yield _missing(Kind.CLIENT, f"grants[{index}].client", grant.client)
     callers = {f"policies[{index}]": policy.callers for index, policy in enumerate(config.policies)}
     callers |= {f"roles[{index}]": binding.callers for index, binding in enumerate(config.roles)}
     for path, patterns in callers.items():
         for number, pattern in enumerate(patterns):
             kind = pattern.partition(":")[0]
             if ":" in pattern and kind not in kinds:
-                yield Problem(f"{path}.callers[{number}]", UNKNOWN.format(kind="issuer", name=kind))
+                yield _missing(Kind.ISSUER, f"{path}.callers[{number}]", kind)
+
+
+def _missing(kind: Kind, path: str, name: str) -> tuple[Kind, Problem]:
+    return kind, Problem(path, UNKNOWN.format(kind=kind, name=name))
 
 
 def _caller_kinds(config: ConfigFile, staying: Staying) -> frozenset[str]:
@@ -123,14 +136,18 @@ def _needed(config: ConfigFile, staying: Staying) -> Iterator[Problem]:
 # --- scopes, once the providers are known ----------------------------------------------------------------------------
 
 
-def scope_problems(config: ConfigFile, staying: Staying, resolved: Mapping[str, Provider]) -> list[Problem]:
+def scope_problems(
+    config: ConfigFile, staying: Staying, resolved: Mapping[str, Provider], *, all_known: bool = True
+) -> list[Problem]:
     """Return every scope that its provider does not have.
 
     Args:
         config: what is wanted.
         staying: the objects a change leaves alone.
-        resolved: the configuration's providers, by name.
+        resolved: the configuration's providers, by name, as far as their scopes are known.
+        all_known: there are no providers but these; a policy's scope may be one of a provider that is not known.
     """
+    all_known = all_known and all(item.name in resolved for item in config.providers)
     providers = {**staying.catalog.providers, **resolved}
     clients = {client.name: client.provider for client in staying.catalog.clients.values()}
     clients |= {client.name: client.provider for client in config.clients}
@@ -140,7 +157,7 @@ def scope_problems(config: ConfigFile, staying: Staying, resolved: Mapping[str, 
         if provider is not None:
             found += _grant_scopes(f"grants[{index}]", grant, provider)
     for index, policy in enumerate(config.policies):
-        found += _policy_scopes(f"policies[{index}]", policy, tuple(providers.values()))
+        found += _policy_scopes(f"policies[{index}]", policy, tuple(providers.values()), all_known=all_known)
     return found
 
 
@@ -150,10 +167,13 @@ def _grant_scopes(path: str, grant: GrantConfig, provider: Provider) -> Iterator
             yield Problem(f"{path}.scopes[{index}]", f"the provider {provider.name!r} maps no scope to {scope!r}")
 
 
-def _policy_scopes(path: str, policy: PolicyConfig, providers: Sequence[Provider]) -> Iterator[Problem]:
-    known = scopes.PRODUCT_SCOPES.union(*map(scopes.known_wire, providers))
-    yield from _unknown(f"{path}.scopes", policy.scopes, known)
-    yield from _unknown(f"{path}.accept_excess", policy.accept_excess, known)
+def _policy_scopes(
+    path: str, policy: PolicyConfig, providers: Sequence[Provider], *, all_known: bool
+) -> Iterator[Problem]:
+    if all_known:
+        known = scopes.PRODUCT_SCOPES.union(*map(scopes.known_wire, providers))
+        yield from _unknown(f"{path}.scopes", policy.scopes, known)
+        yield from _unknown(f"{path}.accept_excess", policy.accept_excess, known)
     never = frozenset[str]().union(*(scopes.expand(scopes.NEVER_EXCESS, provider) for provider in providers))
     for index, scope in enumerate(policy.accept_excess):
         if scope in never - scopes.NEVER_EXCESS:

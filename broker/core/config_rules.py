@@ -149,11 +149,12 @@ def _policy(policy: PolicyConfig) -> Found:
 def _limit(limit: LimitConfig) -> Found:
     yield from _one_of("applies_to", limit.applies_to, LimitTarget)
     yield from _listed("key", limit.key)
-    if limit.applies_to in set(LimitTarget):
-        allowed = LIMIT_KEYS[LimitTarget(limit.applies_to)]
-        for index, part in enumerate(limit.key):
-            if part not in allowed:
-                yield f"key[{index}]", f"must be one of {_words(allowed)} where {limit.applies_to} is limited"
+    known = limit.applies_to in set(LimitTarget)
+    allowed = LIMIT_KEYS[LimitTarget(limit.applies_to)] if known else frozenset[str]().union(*LIMIT_KEYS.values())
+    for index, part in enumerate(limit.key):
+        if part not in allowed:
+            where = f" where {limit.applies_to} is limited" if known else ""
+            yield f"key[{index}]", f"must be one of {_words(allowed)}{where}"
     if not 1 <= len(limit.windows) <= MAX_WINDOWS:
         yield "windows", f"1 to {MAX_WINDOWS} are needed, or `rate` and `burst`"
     for index, window in enumerate(limit.windows):
@@ -202,10 +203,10 @@ def _keys_of_issuer(issuer: IssuerConfig) -> Found:
 def _role(binding: RoleConfig) -> Found:
     yield from _one_of("role", binding.role, Role)
     yield from _listed("callers", binding.callers)
-    if binding.role in set(Role):
-        for index, pattern in enumerate(binding.callers):
-            for message in globs.role_problems(pattern, Role(binding.role)):
-                yield f"callers[{index}]", message
+    role = Role(binding.role) if binding.role in set(Role) else Role.AUDITOR  # no role asks for less
+    for index, pattern in enumerate(binding.callers):
+        for message in globs.role_problems(pattern, role):
+            yield f"callers[{index}]", message
 
 
 # --- words and lists -------------------------------------------------------------------------------------------------

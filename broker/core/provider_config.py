@@ -166,8 +166,7 @@ def _needs(config: ProviderConfig) -> Found:
 
 
 def _scopes(config: ProviderConfig) -> Found:
-    for message in map_problems(config.scopes or {}, config.wire_scopes or ()):
-        yield "scopes", message
+    yield from map_problems(config.scopes or {}, config.wire_scopes or ())
 
 
 def _numbers(config: ProviderConfig) -> Found:

@@ -6,7 +6,7 @@ its configuration. Product names resolve first, so a word that is both is the pr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -128,23 +128,24 @@ def accepted_excess(accept_excess: Iterable[str], provider: Provider) -> frozens
     return expand(accept_excess, provider) - NEVER_EXCESS - expand(NEVER_EXCESS, provider)
 
 
-def map_problems(scopes: Mapping[str, Sequence[str]], wire_scopes: Iterable[str]) -> list[str]:
-    """Return what is wrong with a provider's map of product scopes and its further wire scopes, in words."""
-    found = [f"{name!r} is no product scope" for name in sorted(scopes) if name not in PRODUCT_SCOPES]
+def map_problems(scopes: Mapping[str, Sequence[str]], wire_scopes: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Return what is wrong with a provider's map of product scopes and its further wire scopes: field and words."""
     for product, words in sorted(scopes.items()):
-        found += [
-            f"wire scope {word!r} bears the name of a product scope and may only be that one's own, not {product!r}'s"
-            for word in words
-            if word in PRODUCT_SCOPES and word != product
-        ]
-    found += [
-        f"wire scope {word!r} bears the name of a product scope: map it in `scopes`"
-        for word in sorted(wire_scopes)
-        if word in PRODUCT_SCOPES and word not in scopes.get(word, ())
-    ]
-    every = {word for words in scopes.values() for word in words} | set(wire_scopes)
-    found += [f"wire scope {word!r}: {wrong}" for word in sorted(every) if (wrong := word_problem(word))]
-    return found
+        if product not in PRODUCT_SCOPES:
+            yield f"scopes.{product}", f"{product!r} is no product scope"
+        for index, word in enumerate(words):
+            field = f"scopes.{product}[{index}]"
+            if wrong := word_problem(word):
+                yield field, f"wire scope {word!r}: {wrong}"
+            elif word in PRODUCT_SCOPES and word != product:
+                own = f"may only be that one's own, not {product!r}'s"
+                yield field, f"wire scope {word!r} bears the name of a product scope and {own}"
+    for index, word in enumerate(wire_scopes):
+        field = f"wire_scopes[{index}]"
+        if wrong := word_problem(word):
+            yield field, f"wire scope {word!r}: {wrong}"
+        elif word in PRODUCT_SCOPES and word not in scopes.get(word, ()):
+            yield field, f"wire scope {word!r} bears the name of a product scope: map it in `scopes`"
 
 
 # --- what goes out ---------------------------------------------------------------------------------------------------

@@ -167,8 +167,8 @@ class ApplyConfig:
         known = self._resolve.without_asking(config.providers, stored.catalog.providers, Origin.FILE)
         expected = _after(staying, mine, difference(mine, _wanted(config, known)))
         first, warnings, unread = await self._first_secrets.read(given, expected.clients)
-        _refuse([*await self._check.admins(stored.catalog, expected), *unread])
-        _refuse(self._resolve.problems(config.providers, told, stored.catalog.providers))
+        foreign = self._resolve.problems(config.providers, told, stored.catalog.providers)
+        _refuse([*await self._check.admins(stored.catalog, expected), *unread, *foreign])
         resolved = self._resolve(config.providers, told, stored.catalog.providers, Origin.FILE)
         change = difference(mine, _wanted(config, resolved))
         change = replace(change, created=tuple(replace(value, id=self._new_id()) for value in change.created))
@@ -189,7 +189,7 @@ class ApplyConfig:
         """Return the objects the file had and those that are not its, if nothing is wrong."""
         mine = stored.of_origin(Origin.FILE)
         staying = stored.staying(lambda value: value.origin is Origin.FILE)
-        _refuse([*self._check.objects(config, mine, staying, stored.catalog), *not_here])
+        _refuse([*self._check.objects(config, mine, staying), *not_here])
         return mine, staying
 
     # --- writing -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from broker.core import admins, config_change, config_references, config_rules
 from broker.core.config import ConfigFile, Problem
 from broker.core.config_references import Staying
 from broker.core.config_values import Configured
-from broker.core.models import Catalog, Origin
+from broker.core.models import Catalog
 from broker.flows.resolve_providers import ResolveProviders
 from broker.ports import Clock, KeyStore
 
@@ -23,27 +23,20 @@ class CheckConfig:
         self._clock = clock
         self._trusts_spiffe = trusts_spiffe
 
-    def objects(
-        self, config: ConfigFile, replaced: Collection[Configured], staying: Staying, stored: Catalog
-    ) -> list[Problem]:
+    def objects(self, config: ConfigFile, replaced: Collection[Configured], staying: Staying) -> list[Problem]:
         """Return everything wrong with the objects, alone and together.
 
         Args:
             config: the objects wanted.
             replaced: stored objects the change replaces or removes.
             staying: stored objects it leaves alone.
-            stored: the whole catalogue before.
         """
-        alone = config_rules.problems(config)
-        found = [
-            *alone,
+        return [
+            *config_rules.problems(config),
             *config_references.problems(config, staying),
             *config_change.identity_problems(config, replaced),
+            *config_references.scope_problems(config, staying, self._resolve.vocabularies(config.providers)),
         ]
-        if not any(problem.field.startswith("providers") for problem in alone):
-            known = self._resolve.without_asking(config.providers, stored.providers, Origin.FILE)
-            found += config_references.scope_problems(config, staying, known.providers)
-        return found
 
     async def admins(self, before: Catalog, after: Catalog) -> list[Problem]:
         """Return the problem that nobody could act as admin any more, if that is what the change does."""

@@ -128,7 +128,7 @@ class EditObject:
         old = stored.find(kind, name)
         _check_origin(kind, name, old, detach=detach)
         staying = _without(stored, kind, name)
-        problems = self._check.objects(config, [] if old is None else [old], staying, stored.catalog)
+        problems = self._check.objects(config, [] if old is None else [old], staying)
         if isinstance(item, ProviderConfig) and item.insecure_loopback:
             problems.append(Problem("providers[0].insecure_loopback", "plain http is allowed by the file only"))
         _refuse([*problems, *config_rules.remote_problems(config)])

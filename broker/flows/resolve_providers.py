@@ -55,6 +55,11 @@ class ResolveProviders:
                 told[config.name] = await self._discovery.discover(issuer, insecure_loopback=config.insecure_loopback)
         return told
 
+    def vocabularies(self, configs: Sequence[ProviderConfig]) -> Mapping[str, Provider]:
+        """Return the providers by name, right in nothing but their scopes; without those of an unknown preset."""
+        known = {config.name: self._presets.vocabulary(config) for config in configs}
+        return {name: provider for name, provider in known.items() if provider is not None}
+
     def problems(self, configs: Sequence[ProviderConfig], told: Told, stored: Mapping[str, Provider]) -> list[Problem]:
         """Return what is wrong with endpoints told of for the first time: those at origins that were not allowed."""
         return [

@@ -89,6 +89,7 @@ FAULTS = {
         "revision: 1\nclients:\n  - name: a\n    provider: b\n    client_di: c\n",
         [
             (3, "clients[0].client_id", "is required"),
+            (4, "clients[0].provider", "there is no provider called 'b' in this file"),
             (5, "clients[0].client_di", "unknown field, did you mean client_id?"),
         ],
     ),
@@ -123,7 +124,7 @@ FAULTS = {
         [(3, "roles[0].role", "must be text: put it in quotes")],
     ),
     "a number where text is meant": (
-        "revision: 1\nclients:\n  - {name: a, provider: b, client_id: 123}\n",
+        "revision: 1\nclients:\n  - {name: a, provider: b, client_id: 123}\nproviders: [{name: b, preset: aries}]\n",
         [(3, "clients[0].client_id", "must be text: put it in quotes")],
     ),
     "a list where text is meant": (
@@ -132,7 +133,11 @@ FAULTS = {
     ),
     "a limit of nothing": (
         "revision: 1\nlimits:\n  - {name: a}\n",
-        [(3, "limits[0].applies_to", "is required"), (3, "limits[0].key", "is required")],
+        [
+            (3, "limits[0].applies_to", "is required"),
+            (3, "limits[0].key", "is required"),
+            (3, "limits[0].windows", "1 to 8 are needed, or `rate` and `burst`"),
+        ],
     ),
     "yes for true": (
         "revision: 1\nproviders:\n  - {name: a, preset: aries, insecure_loopback: yes}\n",
@@ -157,7 +162,10 @@ FAULTS = {
     ),
     "two places of a secret": (
         "revision: 1\nclients:\n  - {name: a, provider: b, client_id: c, secret_file: /x, secret_env: Y}\n",
-        [(3, "clients[0]", "only one of secret_file and secret_env can be meant")],
+        [
+            (3, "clients[0]", "only one of secret_file and secret_env can be meant"),
+            (3, "clients[0].provider", "there is no provider called 'b' in this file"),
+        ],
     ),
     "a list as key": ("revision: 1\n? [a]\n: b\n", [(2, "", "a field's name must be text")]),
     "broken YAML": ("revision: 1\nroles: [\n", [(3, "", "expected the node content, but found '<stream end>'")]),
@@ -190,6 +198,7 @@ def test_everything_wrong_is_told_at_once() -> None:
         (1, "revision", "must be a whole number"),
         (3, "clients[0].client_id", "must be text: put it in quotes"),
         (4, "clients[1].client_id", "is required"),
+        (4, "clients[1].name", "'desk' stands there twice"),
         (5, "policies", "must be a list"),
         (6, "limit", "unknown field, did you mean limits?"),
     ]
@@ -214,14 +223,26 @@ def test_a_foreign_field_hides_nothing_else() -> None:
     ]
 
 
+USERS = """\
+clients: [{name: c, provider: a, client_id: i}]
+grants: [{name: g, client: c, type: client_credentials, scopes: [r]}]
+policies: [{name: p, callers: ["key:a"], grants: [g], scopes: [r]}]
+"""
+"""Objects that need the provider `a`, and its scope `r`."""
+
+
 @pytest.mark.parametrize(
     ("text", "fields"),
     [
         ("provider: [{name: a, preset: aries}]\nclients: [{name: c, provider: a, client_id: i}]", ["provider"]),
         ("issuers: [{name: sso, issuer: i, audience: a, jwks_url: 'https://i/j'}]", ["issuers[0].jwks_url"]),
         (
-            "providers: [{name: a, preset: aries, base_url: 'http://[::1]', insecure: true}]",
-            ["providers[0].insecure"],
+            "providers: [{name: a, preset: generic, issuer_url: 'https://id.example'}]",
+            ["providers[0].issuer_url"],
+        ),
+        (
+            "providers: [{name: a, preset: generic, issuer: 'https://id.example', scope: {read: [r]}}]\n" + USERS,
+            ["providers[0].scope"],
         ),
         (
             "roles: [{role: auditor, callers: ['key:a']}, {role: auditor, nam: b, callers: ['key:b']}]",
@@ -234,8 +255,99 @@ def test_a_foreign_field_hides_nothing_else() -> None:
     ],
 )
 def test_a_foreign_field_makes_nothing_else_wrong(text: str, fields: list[str]) -> None:
-    """What follows from a foreign field alone is not told: it may have been meant to be what is missing."""
+    """What an object lacks is not told where a foreign field may have been meant to be it."""
     assert fields == [field for _, field, _ in told(f"revision: 1\n{text}")]
+
+
+ALL_WRONG = """\
+    revision: 0
+    providers:
+      - {name: aries, preset: aries, base_url: 7, default_expires_in: 0, token_endpoint_auth: none}
+      - {name: Corp, preset: generic, issuer: "http://id.example", scopes: {read: [r]}, insecure_loopback: maybe}
+      - {preset: aries}
+      - none
+    clients:
+      - {name: desk, provider: aries, client_id: [a]}
+      - {name: desk, provider: nowhere, client_id: ""}
+      - {name: third, provider: Corp, client_id: c}
+    grants:
+      - {name: g, client: desk, type: none, scopes: [read, Trade, 5]}
+      - {name: h, client: third, type: refresh_token, scopes: [r, w]}
+    policies:
+      - {name: p, callers: ["key:**", "sso:x", 3], grants: [], scopes: [cash], authorize: "yes"}
+    limits:
+      - {name: l, applies_to: get_token, key: [nothing], rate: 10, burst: 0}
+      - {name: m, applies_to: nowhere, windows: [{rate: fast}], key: caller}
+    issuers:
+      - {name: sso, issuer: "https://sso.example", audience: 5, algorithms: [HS256], jwks_file: keys}
+      - {name: key, issuer: "https://sso.example", audience: a, jwks_file: 5}
+    roles:
+      - {role: boss, callers: ["spiffe://x/**"]}
+      - {role: 5, callers: ["key:a"]}
+"""
+
+
+def test_what_cannot_be_read_hides_nothing_that_is_wrong() -> None:
+    """A value of the wrong kind, or none, takes no other problem with it, in its object or elsewhere."""
+    found = [(line, field) for line, field, _ in told(ALL_WRONG)]
+    assert found == [
+        (1, "revision"),
+        (3, "providers[0].base_url"),
+        (3, "providers[0].default_expires_in"),
+        (3, "providers[0].token_endpoint_auth"),
+        (4, "providers[1].insecure_loopback"),
+        (4, "providers[1].issuer"),
+        (4, "providers[1].name"),
+        (5, "providers[2].name"),
+        (6, "providers[3]"),
+        (8, "clients[0].client_id"),
+        (9, "clients[1].client_id"),
+        (9, "clients[1].name"),
+        (12, "grants[0].scopes[2]"),
+        (12, "grants[0].scopes[1]"),
+        (12, "grants[0].type"),
+        (13, "grants[1].scopes[1]"),
+        (15, "policies[0].callers[2]"),
+        (15, "policies[0].authorize"),
+        (15, "policies[0].callers[0]"),
+        (15, "policies[0].grants"),
+        (17, "limits[0].rate"),
+        (17, "limits[0].key[0]"),
+        (17, "limits[0].windows[0].burst"),
+        (18, "limits[1].windows[0].burst"),
+        (18, "limits[1].key"),
+        (18, "limits[1].applies_to"),
+        (18, "limits[1].windows[0].rate"),
+        (20, "issuers[0].audience"),
+        (20, "issuers[0].algorithms[0]"),
+        (20, "issuers[0].jwks_file"),
+        (21, "issuers[1].jwks_file"),
+        (21, "issuers[1].issuer"),
+        (21, "issuers[1].name"),
+        (23, "roles[0].callers[0]"),
+        (23, "roles[0].role"),
+        (24, "roles[1].role"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("broken", "found"),
+    [
+        ("providers: [{name: a, preset: aries, wire_scopes: [5]}]", ["providers[0].wire_scopes[0]"]),
+        ("providers: [{name: a, preset: 5}]", ["providers[0].preset"]),
+        ("providers: [{name: 5, preset: aries}]", ["providers[0].name"]),
+        ("providers: 5", ["providers"]),
+        ("providers: [5]", ["providers[0]"]),
+        ("provider: [{name: a, preset: aries}]", ["provider"]),
+        (
+            "providers: [{name: a, preset: aries, base_url: 5}]",
+            ["providers[0].base_url", "grants[0].scopes[0]", "policies[0].scopes[0]"],
+        ),
+    ],
+)
+def test_what_a_broken_value_may_have_brought_is_not_missed(broken: str, found: list[str]) -> None:
+    """Names and scopes that may stand where nothing could be read are not called unknown; all others are."""
+    assert found == [field for _, field, _ in told(f"revision: 1\n{broken}\n{USERS}")]
 
 
 def test_one_object_is_not_asked_for_the_others() -> None:

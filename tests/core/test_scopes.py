@@ -183,26 +183,38 @@ def test_withdraw_and_admin_are_never_accepted_unasked(
     [
         ({"read": ["read", "r"], "withdraw": []}, ["x"], []),
         ({"trade": ["trade"]}, ["trade"], []),
-        ({"reed": []}, [], ["'reed' is no product scope"]),
+        ({"reed": []}, [], [("scopes.reed", "'reed' is no product scope")]),
         (
-            {"read": ["trade"]},
+            {"read": ["r", "trade"]},
             [],
-            ["wire scope 'trade' bears the name of a product scope and may only be that one's own, not 'read''s"],
+            [
+                (
+                    "scopes.read[1]",
+                    "wire scope 'trade' bears the name of a product scope and may only be that one's own, not 'read''s",
+                )
+            ],
         ),
-        ({}, ["admin"], ["wire scope 'admin' bears the name of a product scope: map it in `scopes`"]),
+        (
+            {},
+            ["x", "admin"],
+            [("wire_scopes[1]", "wire scope 'admin' bears the name of a product scope: map it in `scopes`")],
+        ),
         (
             {"read": ["Read"]},
             ["a b"],
             [
-                "wire scope 'Read': scopes are lower case",
-                "wire scope 'a b': a scope holds no whitespace; name several scopes as several values",
+                ("scopes.read[0]", "wire scope 'Read': scopes are lower case"),
+                (
+                    "wire_scopes[0]",
+                    "wire scope 'a b': a scope holds no whitespace; name several scopes as several values",
+                ),
             ],
         ),
     ],
 )
-def test_map_problems(mapped: dict[str, list[str]], wire: list[str], expected: list[str]) -> None:
+def test_map_problems(mapped: dict[str, list[str]], wire: list[str], expected: list[tuple[str, str]]) -> None:
     """A map whose words could be taken for another product scope is refused."""
-    assert expected == scopes.map_problems(mapped, wire)
+    assert expected == list(scopes.map_problems(mapped, wire))
 
 
 # --- what goes out ---------------------------------------------------------------------------------------------------

@@ -330,9 +330,13 @@ async def test_a_secret_that_no_longer_opens_counts_as_another(kit: AdminKit) ->
 
 
 async def test_wrong_providers_do_not_hide_what_else_is_wrong(kit: AdminKit) -> None:
-    """Scopes are checked once every provider is right; everything else is told beside it."""
-    text = base().replace("preset: aries", "preset: other").replace("[read, trade]", "[nonsense]")
-    assert set(await kit.refused(text.replace("desk-app", '""'))) == {"providers[0].preset", "clients[0].client_id"}
+    """Scopes are checked whatever else is wrong with a provider, but its preset, which brings them."""
+    text = base().replace("[read, trade]", "[nonsense]").replace("desk-app", '""')
+    fields = {"providers[0].preset", "clients[0].client_id"}
+    assert fields == set(await kit.refused(text.replace("preset: aries", "preset: other")))
+    fields = {"providers[0].base_url", "clients[0].client_id", "grants[0].scopes[0]", "policies[0].scopes[0]"}
+    text = text.replace("scopes: [read]", "scopes: [unheard]")
+    assert fields == set(await kit.refused(text.replace("preset: aries", "preset: aries, base_url: 'http://x'")))
 
 
 async def test_a_source_is_read_only_while_the_client_has_no_secret(kit: AdminKit) -> None:
