@@ -201,17 +201,20 @@ class GrantStore(Protocol):
     async def find_access_tokens(self, keys: Sequence[AccessTokenKey]) -> Mapping[AccessTokenKey, StoredAccessToken]:
         """Return live cached tokens for the keys, all in one statement."""
 
-    async def finish(self, grant_id: str, attempt: int, token: StoredAccessToken | None) -> lease.GrantState | None:
+    async def finish(
+        self, grant_id: str, event: lease.Finish, token: StoredAccessToken | None, asked_by: str
+    ) -> lease.GrantState | None:
         """Store the access token (only over a lower attempt) and run Finish, in one durable transaction.
 
-        `token.remaining_ms` is what is left now. None for `token` only frees the lease.
+        A commit whose answer was lost is read back before this returns. `token.remaining_ms` is what is left now, None
+        for `token` stores none; `asked_by` is who brought a set to life that was not alive.
         """
 
-    async def take_access(self, key: AccessTokenKey, owner: str, max_live: int) -> int | None:
+    async def take_access(self, key: AccessTokenKey, owner: str, asked_by: str) -> int | None:
         """Lease one client_credentials cache key; return the attempt, or None while another owner's lease lives.
 
         Raises:
-            ScopeSetsError: `max_live` other keys of the grant are alive.
+            ScopeSetsError: with this key too many of the grant, or of `asked_by`, would be alive (`core/scope_sets`).
         """
 
     async def extend_access(self, key: AccessTokenKey, attempt: int) -> bool:
@@ -223,8 +226,8 @@ class GrantStore(Protocol):
     async def release_access(self, key: AccessTokenKey, attempt: int) -> None:
         """Free the lease without a token."""
 
-    async def live_scope_sets(self, grant_id: str, now_key: AccessTokenKey) -> int:
-        """Return how many other keys of the grant hold an unexpired token or a live lease."""
+    async def live_scope_sets(self, grant_id: str, now_key: AccessTokenKey) -> Sequence[str]:
+        """Return who first asked for each other key of the grant and epoch with an unexpired token or a live lease."""
 
     async def record_attempt(self, record: AttemptRecord) -> None:
         """Append to the grant's history; of a long one the newest 200 stay."""

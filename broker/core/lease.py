@@ -35,7 +35,8 @@ A token is "new" when it belongs to this grant and consent, was never sent, neve
     Refused        token refused; then the newest new token,         attempt, generation, consent, sent
                    else quarantined
     Unknown        sent → unknown                                    sent, and attempt is mine or the lease is over
-    Finish         landed → idle                                     attempt, landed
+    Finish         landed → idle; its owner may take it again in     attempt, landed
+                   the same transaction, for the next who waits
     Consented      consent, generation, attempt, epoch +1; current,  hold=none
                    idle, ok, doubt cleared; a token kept already and
                    never used is sealed anew, of this login
@@ -214,9 +215,10 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The access token is stored; the lease is free."""
+    """The access token is stored; the lease is free, or taken at once by `again`, whom others of the grant wait for."""
 
     attempt: int
+    again: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +260,7 @@ def step(state: GrantState, event: Event, now: int, times: RedeemTimes) -> Grant
         case Unknown():
             return _unknown(state, event, now)
         case Finish():
-            return _finish(state, event)
+            return _finish(state, event, now, times)
         case Consented():
             return _consented(state, event, now)
         case _:
@@ -443,10 +445,12 @@ def _unknown(state: GrantState, event: Unknown, now: int) -> GrantState | None:
     return replace(state, phase=Phase.UNKNOWN)
 
 
-def _finish(state: GrantState, event: Finish) -> GrantState | None:
+def _finish(state: GrantState, event: Finish, now: int, times: RedeemTimes) -> GrantState | None:
     if state.attempt != event.attempt or state.phase is not Phase.LANDED:
         return None
-    return replace(state, phase=Phase.IDLE)
+    idle = replace(state, phase=Phase.IDLE)
+    taken = None if event.again is None else _take(idle, Take(event.again), now, times)
+    return taken or idle
 
 
 def _consented(state: GrantState, event: Consented, now: int) -> GrantState | None:

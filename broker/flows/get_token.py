@@ -242,7 +242,7 @@ class GetToken:
         asked = scopes.resolve(requested, provider)
         if provider.frozen or grant.state.hold is not lease.Hold.NONE:
             raise GrantHeldError("the grant is held by operators")
-        wish = wish_for(grant, client, provider, asked, request.resource)
+        wish = wish_for(grant, client, provider, asked, request.resource, str(request.caller))
         accepted = scopes.accepted_excess(decision.policy.accept_excess, provider)
         return Decided(catalog.version, requested, decision.policy, wish, accepted, scopes.known_wire(provider))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from broker.core import lease
 from broker.core.errors import (
@@ -51,8 +51,24 @@ LONGEST_MEMORY: Final = 300.0
 """Longest time in seconds for which a refusal is remembered or a provider's Retry-After heeded."""
 
 Trouble = Callable[[BrokerError], None]
-Redeem = Callable[[Wish, Trouble, Callable[[], Awaitable[bool]]], Awaitable[Received | None]]
 LeaseKey = tuple[str, AccessTokenKey | None]
+
+
+class Redeem(Protocol):
+    """How one kind of grant is redeemed; see `redeem_refresh_token` and `redeem_client_credentials`."""
+
+    async def __call__(
+        self,
+        wish: Wish,
+        trouble: Trouble,
+        wanted: Callable[[], Awaitable[bool]],
+        others_wait: Callable[[], bool],
+        /,
+    ) -> Received | None:
+        """Return the token, or None when none was got now."""
+
+    async def give_back(self, grant_id: str, /) -> None:
+        """Free a lease kept for others that wait no more."""
 
 
 @dataclass(slots=True, eq=False)
@@ -82,6 +98,10 @@ class _Queue:
     wishes: dict[AccessTokenKey, _Queued] = field(default_factory=dict)
     served: _Queued | None = None
     trouble: BrokerError | None = None
+
+    def others_wait(self) -> bool:
+        """Tell whether somebody waits for another wish than the one at work."""
+        return any(queued is not self.served for queued in self.wishes.values())
 
     def report(self, error: BrokerError) -> None:
         self.trouble = error
@@ -174,18 +194,21 @@ class Obtain:
             while queue.wishes:
                 queue.served = next(iter(queue.wishes.values()))
                 try:
-                    await self._get(queue.served, queue.report)
+                    await self._get(queue.served, queue)
                 finally:
+                    kind, grant_id = queue.served.wish.grant.type, queue.served.wish.grant.id
                     del queue.wishes[queue.served.wish.key]
                     queue.served = queue.trouble = None
+                    if not queue.wishes:
+                        await self._redeem[kind].give_back(grant_id)
         finally:
             del self._queues[lease_key]
             for queued in queue.wishes.values():
                 queued.future.cancel()
 
-    async def _get(self, queued: _Queued, trouble: Trouble) -> None:
+    async def _get(self, queued: _Queued, queue: _Queue) -> None:
         try:
-            source = await self._find_or_redeem(queued.wish, queued.min_lifetime, trouble)
+            source = await self._find_or_redeem(queued.wish, queued.min_lifetime, queue)
         except BaseException as error:  # whatever happened, the waiters are told
             queued.fail(error)
             if not isinstance(error, Exception):
@@ -194,7 +217,7 @@ class Obtain:
             if not queued.future.done():
                 queued.future.set_result(source)
 
-    async def _find_or_redeem(self, wish: Wish, min_lifetime: float | None, trouble: Trouble) -> str:
+    async def _find_or_redeem(self, wish: Wish, min_lifetime: float | None, queue: _Queue) -> str:
         found = False
 
         async def wanted() -> bool:
@@ -205,7 +228,7 @@ class Obtain:
         started = self._clock.boottime()
         idle_at: int | None = None
         while await wanted():
-            received = await self._try(wish, trouble, wanted)
+            received = await self._try(wish, queue, wanted)
             if received is not None:
                 return self._accept(wish, received)
             if found:
@@ -224,10 +247,10 @@ class Obtain:
                 raise GrantConflictError("another replica holds the grant for too long; try again", cause="lease_held")
         return "store"
 
-    async def _try(self, wish: Wish, trouble: Trouble, wanted: Callable[[], Awaitable[bool]]) -> Received | None:
+    async def _try(self, wish: Wish, queue: _Queue, wanted: Callable[[], Awaitable[bool]]) -> Received | None:
         """Redeem, remembering for a while what was refused so that it is not asked again by each caller."""
         try:
-            return await self._redeem[wish.grant.type](wish, trouble, wanted)
+            return await self._redeem[wish.grant.type](wish, queue.report, wanted, queue.others_wait)
         except ScopeNotGrantedError as error:
             self._remember(wish, error, REFUSAL_MEMORY, LONGEST_MEMORY)
             raise

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final
 
 from broker.core.errors import BrokerError, StoreUnavailableError
 from broker.core.lease import RedeemTimes
@@ -17,9 +16,6 @@ from broker.flows.provider_call import ProviderCall
 from broker.flows.receive import Receive, Received
 from broker.flows.wish import Wish
 from broker.ports import AttemptRecord, Clock, GrantStore
-
-MAX_SCOPE_SETS: Final = 8
-"""Live scope sets per grant; more is a caller varying them without end."""
 
 
 class RedeemClientCredentials:
@@ -47,6 +43,7 @@ class RedeemClientCredentials:
         wish: Wish,
         trouble: Callable[[BrokerError], None],  # noqa: ARG002 - nothing is stored that must not be lost
         wanted: Callable[[], Awaitable[bool]],
+        others_wait: Callable[[], bool],  # noqa: ARG002 - each key has a lease of its own
     ) -> Received | None:
         """Return the token, or None while another owner's lease lives or when none is wanted any more.
 
@@ -54,11 +51,12 @@ class RedeemClientCredentials:
             wish: what to get.
             trouble: not used here.
             wanted: asked under the lease: another owner may have brought the token just before.
+            others_wait: not used here.
 
         Raises:
             BrokerError: why there is none; ScopeSetsError among them.
         """
-        attempt = await self._grants.take_access(wish.key, self._owner, MAX_SCOPE_SETS)
+        attempt = await self._grants.take_access(wish.key, self._owner, wish.asked_by)
         if attempt is None:
             return None
         try:
@@ -73,6 +71,9 @@ class RedeemClientCredentials:
         else:
             await self._grants.release_access(wish.key, attempt)
         return received
+
+    async def give_back(self, grant_id: str) -> None:
+        """Return: no lease outlives its redeem."""
 
     async def _redeem(self, wish: Wish, attempt: int) -> Received:
         await self._call.pay(wish)

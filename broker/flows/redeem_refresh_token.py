@@ -1,13 +1,15 @@
 """refresh_token: the redeem of a rotating token, so that it is neither lost nor spent twice (RFC 6749 §6).
 
 The protocol's table stands in `core/lease.py`. Here it is told in time: TAKE the lease, pay the provider's budget,
-connect, commit SENT as the licence to write, read the reply, keep what came before judging it, FINISH.
+connect, commit SENT as the licence to write, read the reply, keep what came before judging it, FINISH. An owner for
+whose grant others wait takes it again in the same commit and goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -21,18 +23,17 @@ from broker.core.errors import (
     GrantUncertainError,
     RateLimitedError,
     ScopeNotGrantedError,
-    ScopeSetsError,
     StoreUnavailableError,
 )
 from broker.core.models import Provider
 from broker.core.oauth.reply import Outcome, Reading
 from broker.core.oauth.rfc6749 import RefreshToken
+from broker.core.scope_sets import check_one_more
 from broker.core.sealing import refresh_token_binding
 from broker.core.secret import Secret
 from broker.flows.beat import beating
 from broker.flows.provider_call import PreparedCall, ProviderCall
 from broker.flows.receive import Receive, Received
-from broker.flows.redeem_client_credentials import MAX_SCOPE_SETS
 from broker.flows.token_cache import CachedToken
 from broker.flows.trail import Trail
 from broker.flows.wish import Wish
@@ -65,6 +66,7 @@ class _Tenure:
     generation: int
     consent: int
     trouble: Callable[[BrokerError], None]
+    others_wait: Callable[[], bool]
 
     @property
     def grant_id(self) -> str:
@@ -92,9 +94,14 @@ class RedeemRefreshToken:
         self._clock = clock
         self._times = times
         self._owner = owner
+        self._taken_again: dict[str, lease.GrantState] = {}
 
     async def __call__(
-        self, wish: Wish, trouble: Callable[[BrokerError], None], wanted: Callable[[], Awaitable[bool]]
+        self,
+        wish: Wish,
+        trouble: Callable[[BrokerError], None],
+        wanted: Callable[[], Awaitable[bool]],
+        others_wait: Callable[[], bool] = lambda: False,
     ) -> Received | None:
         """Return the token, or None while another owner's lease lives, the grant backs off or none is wanted any more.
 
@@ -104,23 +111,30 @@ class RedeemRefreshToken:
             wish: what to redeem for.
             trouble: told at once when an outcome cannot be stored yet, while storing it goes on.
             wanted: asked under the lease, before anything is spent: another owner may have brought it just before.
+            others_wait: asked at the end: whether the lease is to be kept for another scope set, whose redeem follows.
 
         Raises:
             BrokerError: why there is no token.
         """
-        if await self._grants.live_scope_sets(wish.grant.id, wish.key) >= MAX_SCOPE_SETS:
-            raise ScopeSetsError(
-                "too many different scope sets of this grant are in use", metadata={"maximum": str(MAX_SCOPE_SETS)}
-            )
-        state = await self._grants.apply(wish.grant.id, lease.Take(self._owner))
+        check_one_more(await self._grants.live_scope_sets(wish.grant.id, wish.key), wish.asked_by)
+        state = self._taken_again.pop(wish.grant.id, None)
+        if state is None:
+            state = await self._grants.apply(wish.grant.id, lease.Take(self._owner))
         if state is None:
             return None
-        tenure = _Tenure(wish, state.attempt, state.generation, state.consent, trouble)
+        tenure = _Tenure(wish, state.attempt, state.generation, state.consent, trouble, others_wait)
         async with beating(
             self._times.extend_every / 1000,
             lambda: self._grants.apply(tenure.grant_id, lease.Extend(tenure.attempt)),
         ):
             return await self._redeem(tenure, wanted)
+
+    async def give_back(self, grant_id: str) -> None:
+        """Free a lease that was kept for others who then did not need it; one that cannot be freed ends by itself."""
+        state = self._taken_again.pop(grant_id, None)
+        if state is not None:
+            with suppress(StoreUnavailableError):
+                await self._grants.apply(grant_id, lease.NotSent(state.attempt, 0))
 
     async def _redeem(self, tenure: _Tenure, wanted: Callable[[], Awaitable[bool]]) -> Received | None:
         try:
@@ -239,14 +253,16 @@ class RedeemRefreshToken:
         return state.current == land.fingerprint
 
     async def _finish(self, tenure: _Tenure, token: CachedToken | None) -> None:
-        if token is None:
-            await self._surely(tenure, lambda: self._grants.finish(tenure.grant_id, tenure.attempt, None))
-            return
-        sealed = await self._receive.seal(token)
-        await self._surely(
-            tenure,
-            lambda: self._grants.finish(tenure.grant_id, tenure.attempt, self._receive.aged(sealed, token)),
-        )
+        sealed = None if token is None else await self._receive.seal(token)
+
+        async def write() -> lease.GrantState | None:
+            aged = None if sealed is None or token is None else self._receive.aged(sealed, token)
+            finish = lease.Finish(tenure.attempt, self._owner if tenure.others_wait() else None)
+            return await self._grants.finish(tenure.grant_id, finish, aged, tenure.wish.asked_by)
+
+        state = await self._surely(tenure, write)
+        if state is not None and state.phase is lease.Phase.PREPARED:
+            self._taken_again[tenure.grant_id] = state
 
     async def _apply(self, tenure: _Tenure, event: lease.Event) -> lease.GrantState | None:
         return await self._surely(tenure, lambda: self._grants.apply(tenure.grant_id, event))

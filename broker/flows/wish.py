@@ -19,6 +19,7 @@ class Wish:
         scope_to_send: the `scope` parameter's scopes, or None where the provider is not to be sent one.
         key: what tokens that fulfil the wish are cached under.
         token_origin: scheme, host and port of the token endpoint.
+        asked_by: whose wish it was first, as a printed caller id; empty for the broker's own.
     """
 
     grant: Grant
@@ -29,9 +30,12 @@ class Wish:
     scope_to_send: frozenset[str] | None
     key: AccessTokenKey
     token_origin: str
+    asked_by: str = ""
 
 
-def wish_for(grant: Grant, client: Client, provider: Provider, asked: AbstractSet[str], resource: str = "") -> Wish:
+def wish_for(  # noqa: PLR0913 - what a wish is made of
+    grant: Grant, client: Client, provider: Provider, asked: AbstractSet[str], resource: str = "", asked_by: str = ""
+) -> Wish:
     """Return the wish for some wire scopes of a grant.
 
     Raises:
@@ -50,4 +54,5 @@ def wish_for(grant: Grant, client: Client, provider: Provider, asked: AbstractSe
             grant.id, grant.state.epoch, f"{client.id}:{client.client_id}", tuple(sorted(wanted)), resource
         ),
         token_origin=origin_of(provider.token_url),
+        asked_by=asked_by,
     )

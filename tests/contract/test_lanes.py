@@ -154,7 +154,9 @@ async def test_a_finish_whose_answer_was_lost(sql: SqlBackend, happens: bool) ->
     state = await sent(sql, grant_id)
     await sql.store.apply(grant_id, lease.NotRotated(state.attempt))
     lose_next_commit(sql, happens=happens)
-    finish = sql.store.finish(grant_id, state.attempt, token(key(grant_id, "read"), state.attempt))
+    finish = sql.store.finish(
+        grant_id, lease.Finish(state.attempt), token(key(grant_id, "read"), state.attempt), "key:x"
+    )
     if happens:
         assert await finish is not None
     else:

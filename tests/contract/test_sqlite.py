@@ -101,7 +101,7 @@ async def test_a_restart_ends_all_leases(tmp_path: Path) -> None:
     await sent(backend, unsure)
     cached, leased = key(prepared, "read"), key(prepared, "trade")
     await backend.store.put_access(token(cached, 1))
-    await backend.store.take_access(leased, "old", 8)
+    await backend.store.take_access(leased, "old", "key:x")
     await backend.aclose()
 
     backend = await opened(tmp_path)
@@ -109,7 +109,7 @@ async def test_a_restart_ends_all_leases(tmp_path: Path) -> None:
     assert taken is not None
     assert await backend.store.apply(unsure, lease.Take("new")) is None
     assert await backend.store.apply(unsure, lease.Unknown(None)) is not None
-    assert await backend.store.take_access(leased, "new", 8) == 2
+    assert await backend.store.take_access(leased, "new", "key:x") == 2
     assert {cached} == set(await backend.store.find_access_tokens([cached]))
     await backend.aclose()
 

@@ -60,6 +60,7 @@ STEPS: tuple[tuple[GrantState, lease.Event], ...] = (
     (SENT, lease.Unknown(4)),
     (replace(SENT, lease_until=-20_000), lease.Unknown(None)),
     (LANDED, lease.Finish(4)),
+    (LANDED, lease.Finish(4, "me")),
     (SENT, lease.Land(4, 7, 2, "t9")),
     (PREPARED, lease.Land(3, 7, 2, "t9")),
     (QUARANTINED, lease.Land(3, 7, 2, "t1")),

@@ -295,6 +295,15 @@ def test_finish() -> None:
     assert replace(LANDED, phase=Phase.IDLE) == step(LANDED, Finish(6), NOW, TIMES)
 
 
+def test_finish_may_take_again() -> None:
+    """An owner for whom others wait goes on at once, under a new attempt; a grant that is held is only freed."""
+    again = after(LANDED, Finish(6, "me"))
+    assert after(after(LANDED, Finish(6)), Take("me")) == again
+    assert (Phase.PREPARED, 7, "me") == (again.phase, again.attempt, again.owner)
+    frozen = replace(LANDED, hold=Hold.FROZEN)
+    assert replace(frozen, phase=Phase.IDLE) == step(frozen, Finish(6, "me"), NOW, TIMES)
+
+
 @pytest.mark.parametrize(
     ("state", "event"),
     [

@@ -25,19 +25,22 @@ from broker.core.errors import (
 from broker.core.lease import Health, Hold, Phase
 from broker.core.models import GrantType, Kind, TokenEndpointAuth
 from broker.core.oauth.rfc6749 import HttpReply
-from broker.flows import obtain, redeem_client_credentials
+from broker.flows import obtain
 from broker.ports import NotSentError, ReplyLostError
 from tests.flows.world import (
     ALL,
     FIRST,
     NARROWING,
     PROVIDER,
+    READ,
     SECRET,
     TIMES,
+    TRADE,
     Replica,
     World,
     error,
     grant,
+    let_pass,
     new_world,
     policy,
     reply,
@@ -405,6 +408,65 @@ async def test_sets_of_one_grant_are_served_one_after_the_other(world: World) ->
     assert 4 == len({token.fingerprint for token in issued})
 
 
+async def test_sets_that_wait_are_served_in_one_tenure(world: World) -> None:
+    """The owner keeps the grant for the sets that wait here, LAND after each; others get it after the last."""
+    await world.put(NARROWING)
+    replica, other = await world.replica(), await world.replica("b")
+    world.endpoint.hold = asyncio.Event()
+    asked = [asyncio.create_task(replica.get(*scopes, grant="person")) for scopes in (("read",), ("trade",))]
+    await until(lambda: len(world.endpoint.requests) == 1 and replica.obtain._waiting == 2)
+    elsewhere = asyncio.create_task(other.get("read", "trade", grant="person"))
+    await until(lambda: other.obtain._waiting == 1)
+    world.endpoint.hold.set()
+    await asyncio.gather(*asked)
+    await let_pass(world.clock, elsewhere)
+    assert [" ".join(READ), " ".join(TRADE), " ".join(ALL)] == [sent["scope"] for sent in world.endpoint.requests]
+    assert ["a", "a", "b"] == [record.owner for record in reversed(await world.attempts("person"))]
+    assert [2, 3, 4] == [record.attempt for record in reversed(await world.attempts("person"))]
+    assert {} == replica.refresh._taken_again
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_a_lease_kept_for_nobody_is_given_back(world: World, away: bool) -> None:
+    """Whoever waited may hang up at the last moment: the grant is free at once, or once its lease is over."""
+    await world.put(NARROWING)
+    replica = await world.replica()
+    world.endpoint.hold = asyncio.Event()
+    served = asyncio.create_task(replica.get("read", grant="person"))
+    await until(lambda: len(world.endpoint.requests) == 1)
+    queued = asyncio.create_task(replica.get("trade", grant="person"))
+    await until(lambda: replica.obtain._waiting == 2)
+
+    async def hang_up() -> None:
+        queued.cancel()
+        await asyncio.wait([queued])
+        if away:
+            world.store.away.add("NotSent")
+
+    world.store.after["finish"] = hang_up
+    world.endpoint.hold.set()
+    await served
+    await replica.obtain.aclose(20)
+    assert (Phase.PREPARED if away else Phase.IDLE) is world.state("person").phase
+    assert {} == replica.refresh._taken_again
+    world.clock.advance(TIMES.lease / 1000)
+    assert "provider" == (await replica.get("trade", grant="person")).source
+
+
+async def test_a_set_found_in_the_store_meanwhile_ends_the_tenure(world: World) -> None:
+    """A lease kept for a set that another replica had brought already is given back unspent."""
+    await world.put(NARROWING)
+    replica, other = await world.replica(), await world.replica("b")
+    await other.get("trade", grant="person")
+    world.endpoint.hold = asyncio.Event()
+    asked = [asyncio.create_task(replica.get(*scopes, grant="person")) for scopes in (("read",), ("trade",))]
+    await until(lambda: len(world.endpoint.requests) == 2 and replica.obtain._waiting == 2)
+    world.endpoint.hold.set()
+    assert ["provider", "store"] == [issued.source for issued in await asyncio.gather(*asked)]
+    await replica.obtain.aclose(20)
+    assert Phase.IDLE is world.state("person").phase
+
+
 async def test_failure_reaches_each_waiter_as_an_error_of_its_own(world: World, replica: Replica) -> None:
     """Waiters share the outcome, not the exception."""
     world.endpoint.answers = [error("x", 503)]
@@ -415,19 +477,20 @@ async def test_failure_reaches_each_waiter_as_an_error_of_its_own(world: World, 
 
 
 @pytest.mark.parametrize("name", ["desk", "person"])
-async def test_nine_scope_sets_are_too_many(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The set past the eighth is refused while the others live; those are served."""
-    monkeypatch.setattr(redeem_client_credentials, "MAX_SCOPE_SETS", 2)
-    monkeypatch.setattr("broker.flows.redeem_refresh_token.MAX_SCOPE_SETS", 2)
-    await world.put(NARROWING)
+async def test_a_caller_s_fifth_scope_set_is_too_many(world: World, name: str) -> None:
+    """The set past a caller's share is refused while the others live; those are served, and so are other callers."""
+    await world.put(NARROWING, policy("news", "key:news", name, "read trade"))
     replica = await world.replica()
-    await replica.get("read", grant=name)
-    await replica.get("trade", grant=name)
+    sets = (("read",), ("trade",), READ[:1], READ[1:])
+    for scopes in sets:
+        await replica.get(*scopes, grant=name)
     for _ in range(2):
         with pytest.raises(ScopeSetsError) as caught:
             await replica.get("read", "trade", grant=name)
-        assert {"maximum": "2"} == caught.value.metadata
+        assert {"maximum": "4"} == caught.value.metadata
     assert "memory" == (await replica.get("read", grant=name)).source
+    assert "provider" == (await replica.get("read", "trade", grant=name, caller="news")).source
+    assert "memory" == (await replica.get("read", "trade", grant=name)).source
     world.clock.advance(3600)
     assert "provider" == (await replica.get("read", "trade", grant=name)).source
 

@@ -61,7 +61,7 @@ async def stormy(seed: int) -> tuple[World, Moody, list[Replica]]:
     endpoint.connect = connect
     for step in STEPS:
         world.store.before[step] = fail
-        if step not in {"Take", "keep_and_land"}:  # their ports read an unheard commit back
+        if step not in {"Take", "keep_and_land", "finish"}:  # their ports read an unheard commit back
             world.store.after[step] = fail
     return world, endpoint, [await world.replica(owner) for owner in "ab"]
 
@@ -91,7 +91,7 @@ async def test_no_token_is_lost_or_spent_twice(seed: int, monkeypatch: pytest.Mo
     assert [] == unexpected
     assert not endpoint.reused
     state = world.state("person")
-    assert state.phase in {Phase.IDLE, Phase.UNKNOWN}
+    assert state.phase in {Phase.IDLE, Phase.PREPARED, Phase.UNKNOWN}  # a lease nobody could give back ends by itself
     assert Health.OK is state.health
-    if state.phase is Phase.IDLE:
+    if state.phase is not Phase.UNKNOWN:
         assert endpoint.live == await world.refresh_token("person")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from random import Random
@@ -51,7 +51,7 @@ from broker.flows.redeem_now import RedeemNow
 from broker.flows.redeem_refresh_token import RedeemRefreshToken
 from broker.flows.token_cache import TokenCache
 from broker.flows.trail import Trail
-from broker.ports import ClientSecretVersion, DataKey, ObjectChange
+from broker.ports import AttemptRecord, ClientSecretVersion, DataKey, ObjectChange
 from tests.support.waiting import ENOUGH
 
 TIMES = RedeemTimes(
@@ -426,9 +426,13 @@ class World:
         binding = refresh_token_binding(f"id-{name}", stored.consent, stored.attempt, origin)
         return (await self.keyring.open(stored.sealed, binding)).reveal()
 
+    async def attempts(self, name: str) -> Sequence[AttemptRecord]:
+        """Return a grant's history, newest first."""
+        return await self.store.inner.list_attempts(f"id-{name}", 100)
+
     async def outcomes(self, name: str) -> list[str]:
         """Return the outcomes in a grant's history, oldest first."""
-        return [record.outcome for record in reversed(await self.store.inner.list_attempts(f"id-{name}", 100))]
+        return [record.outcome for record in reversed(await self.attempts(name))]
 
     async def replica(self, owner: str = "a") -> Replica:
         """Start a replica."""

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from broker.core import lease
 from broker.core.audit import AuditEvent
-from broker.core.errors import AlreadyExistsError, NotFoundError, RevisionStaleError, ScopeSetsError
+from broker.core.errors import AlreadyExistsError, NotFoundError, RevisionStaleError
 from broker.core.globs import matches
 from broker.core.lease import GrantState, Health, Hold, Phase, RedeemTimes
 from broker.core.models import (
@@ -27,6 +27,7 @@ from broker.core.models import (
     Provider,
     RoleBinding,
 )
+from broker.core.scope_sets import check_one_more
 from broker.core.sealing import Sealed
 from broker.ports import (
     AttemptRecord,
@@ -56,6 +57,7 @@ class _AccessRow:
     lease_until: int = 0
     token: StoredAccessToken | None = None
     expires_at: int = 0
+    asked_by: str = ""
 
 
 class MemoryStore:
@@ -213,13 +215,17 @@ class MemoryStore:
                 return StoredRefreshToken(token.fingerprint, token.consent, token.attempt, sealed)
         return None
 
-    async def finish(self, grant_id: str, attempt: int, token: StoredAccessToken | None) -> GrantState | None:
+    async def finish(
+        self, grant_id: str, event: lease.Finish, token: StoredAccessToken | None, asked_by: str
+    ) -> GrantState | None:
         """Store the access token (only over a lower attempt) and run Finish."""
         if token is not None:
             row = self._access.setdefault(token.key, _AccessRow(attempt=-1))
             if row.attempt < token.attempt:
+                if row.expires_at <= self._now():
+                    row.asked_by = asked_by
                 self._put_token(row, token)
-        return self._step(grant_id, lease.Finish(attempt))
+        return self._step(grant_id, event)
 
     async def record_attempt(self, record: AttemptRecord) -> None:
         """Append to the grant's history, of which the newest _ATTEMPTS_KEPT stay."""
@@ -241,18 +247,18 @@ class MemoryStore:
             if row.token is not None and row.expires_at > now
         }
 
-    async def take_access(self, key: AccessTokenKey, owner: str, max_live: int) -> int | None:
+    async def take_access(self, key: AccessTokenKey, owner: str, asked_by: str) -> int | None:
         """Lease one client_credentials cache key; return the attempt, or None while another owner's lease lives.
 
         Raises:
-            ScopeSetsError: `max_live` other keys of the grant are alive.
+            ScopeSetsError: with this key too many of the grant, or of `asked_by`, would be alive.
         """
-        if await self.live_scope_sets(key.grant_id, key) >= max_live:
-            msg = "too many different scope sets of this grant are in use"
-            raise ScopeSetsError(msg, metadata={"maximum": str(max_live)})
+        check_one_more(await self.live_scope_sets(key.grant_id, key), asked_by)
         row = self._access.setdefault(key, _AccessRow())
         if row.lease_until > self._now():
             return None
+        if row.expires_at <= self._now():
+            row.asked_by = asked_by
         row.attempt += 1
         row.owner = owner
         row.lease_until = self._now() + self._times.lease
@@ -281,15 +287,16 @@ class MemoryStore:
             row.owner = None
             row.lease_until = 0
 
-    async def live_scope_sets(self, grant_id: str, now_key: AccessTokenKey) -> int:
-        """Return how many other keys of the grant and epoch hold an unexpired token or a live lease."""
+    async def live_scope_sets(self, grant_id: str, now_key: AccessTokenKey) -> Sequence[str]:
+        """Return who first asked for each other key of the grant and epoch with an unexpired token or a live lease."""
         now = self._now()
-        return sum(
-            key != now_key
+        return [
+            row.asked_by
+            for key, row in self._access.items()
+            if key != now_key
             and (key.grant_id, key.epoch) == (grant_id, now_key.epoch)
             and max(row.expires_at, row.lease_until) > now
-            for key, row in self._access.items()
-        )
+        ]
 
     # --- SecretStore
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, and_, delete, func, not_, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, and_, case, delete, not_, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.adapters.sql.clock import now_ms
@@ -14,8 +14,8 @@ from broker.adapters.sql.part import Part
 from broker.adapters.sql.rows import insert_into
 from broker.adapters.sql.tables import access_tokens as a
 from broker.adapters.sql.tables import grants
-from broker.core.errors import ScopeSetsError
 from broker.core.models import AccessTokenKey
+from broker.core.scope_sets import check_one_more
 from broker.core.sealing import Sealed
 from broker.ports import StoredAccessToken
 
@@ -50,27 +50,30 @@ class SqlAccessTokens(Part):
 
         return await self.lanes.read(work)
 
-    async def take_access(self, key: AccessTokenKey, owner: str, max_live: int) -> int | None:
+    async def take_access(self, key: AccessTokenKey, owner: str, asked_by: str) -> int | None:
         """Lease one client_credentials cache key; return the attempt, or None while another owner's lease lives.
 
         Raises:
-            ScopeSetsError: `max_live` other keys of the grant are alive.
+            ScopeSetsError: with this key too many of the grant, or of `asked_by`, would be alive.
         """
 
         async def work(connection: AsyncConnection) -> int | None:
             # The grant's row is locked so that two replicas cannot both take the last free place.
             await connection.execute(select(grants.c.id).where(grants.c.id == key.grant_id).with_for_update())
-            if await _live_others(connection, key.grant_id, key) >= max_live:
-                msg = "too many different scope sets of this grant are in use"
-                raise ScopeSetsError(msg, metadata={"maximum": str(max_live)})
+            check_one_more(await _live_others(connection, key.grant_id, key), asked_by)
             await _drop_dead(connection, key.grant_id)
             leased = {"owner": owner, "lease_until": now_ms() + self.times.lease}
-            insert = insert_into(connection, a).values(**_key_columns(key), attempt=1, **leased, **_EMPTY)
-            statement = insert.on_conflict_do_update(
-                index_elements=list(_KEY),
-                set_={"attempt": a.c.attempt + 1, **leased},
-                where=a.c.lease_until <= now_ms(),
-            ).returning(a.c.attempt)
+            new = {**_key_columns(key), "attempt": 1, "asked_by": asked_by, **leased, **_EMPTY}
+            statement = (
+                insert_into(connection, a)
+                .values(new)
+                .on_conflict_do_update(
+                    index_elements=list(_KEY),
+                    set_={"attempt": a.c.attempt + 1, "asked_by": _first_asked_by(asked_by), **leased},
+                    where=a.c.lease_until <= now_ms(),
+                )
+                .returning(a.c.attempt)
+            )
             attempt: int | None = (await connection.execute(statement)).scalar_one_or_none()
             return attempt
 
@@ -112,22 +115,25 @@ class SqlAccessTokens(Part):
 
         await self.lanes.write(work)
 
-    async def live_scope_sets(self, grant_id: str, now_key: AccessTokenKey) -> int:
-        """Return how many other keys of the grant hold an unexpired token or a live lease."""
+    async def live_scope_sets(self, grant_id: str, now_key: AccessTokenKey) -> Sequence[str]:
+        """Return who first asked for each other key of the grant and epoch with an unexpired token or a live lease."""
 
-        async def work(connection: AsyncConnection) -> int:
+        async def work(connection: AsyncConnection) -> Sequence[str]:
             return await _live_others(connection, grant_id, now_key)
 
         return await self.lanes.read(work)
 
 
-async def put_redeemed(connection: AsyncConnection, token: StoredAccessToken) -> bool:
+async def put_redeemed(connection: AsyncConnection, token: StoredAccessToken, asked_by: str) -> bool:
     """Store a redeemed token over a lower attempt only; tell whether it was stored."""
     await _drop_dead(connection, token.key.grant_id)
-    return await _put(connection, token, a.c.attempt < token.attempt)
+    return await _put(connection, token, a.c.attempt < token.attempt, asked_by)
 
 
-async def _put(connection: AsyncConnection, token: StoredAccessToken, fence: ColumnElement[bool]) -> bool:
+async def _put(
+    connection: AsyncConnection, token: StoredAccessToken, fence: ColumnElement[bool], asked_by: str | None = None
+) -> bool:
+    """Store a token where the fence allows it; without `asked_by` the row is there and says who asked."""
     values: dict[str, Any] = {
         "attempt": token.attempt,
         "token_attempt": token.attempt,
@@ -141,19 +147,21 @@ async def _put(connection: AsyncConnection, token: StoredAccessToken, fence: Col
         "owner": None,
         "lease_until": now_ms(),
     }
-    insert = insert_into(connection, a).values(**_key_columns(token.key), **values)
-    statement = insert.on_conflict_do_update(index_elements=list(_KEY), set_=values, where=fence)
+    insert = insert_into(connection, a).values(**_key_columns(token.key), **values, asked_by=asked_by)
+    kept = {} if asked_by is None else {"asked_by": _first_asked_by(asked_by)}
+    statement = insert.on_conflict_do_update(index_elements=list(_KEY), set_=values | kept, where=fence)
     return (await connection.execute(statement.returning(a.c.attempt))).one_or_none() is not None
 
 
-async def _live_others(connection: AsyncConnection, grant_id: str, key: AccessTokenKey) -> int:
+def _first_asked_by(asked_by: str) -> ColumnElement[str]:
+    """Return who asked for a key: whoever did while it was alive, else who does now."""
+    return case((a.c.expires_at > now_ms(), a.c.asked_by), else_=asked_by)
+
+
+async def _live_others(connection: AsyncConnection, grant_id: str, key: AccessTokenKey) -> Sequence[str]:
     # Keys of another epoch do not count: their tokens are not served any more.
-    statement = (
-        select(func.count())
-        .select_from(a)
-        .where(a.c.grant_id == grant_id, a.c.epoch == key.epoch, not_(_is(key)), _ALIVE)
-    )
-    return (await connection.execute(statement)).scalar_one()
+    statement = select(a.c.asked_by).where(a.c.grant_id == grant_id, a.c.epoch == key.epoch, not_(_is(key)), _ALIVE)
+    return [asked_by or "" for asked_by in (await connection.execute(statement)).scalars()]
 
 
 async def _drop_dead(connection: AsyncConnection, grant_id: str) -> None:

@@ -163,7 +163,9 @@ class SqlGrants(Part):
 
         return await self.lanes.read(work)
 
-    async def finish(self, grant_id: str, attempt: int, token: StoredAccessToken | None) -> GrantState | None:
+    async def finish(
+        self, grant_id: str, event: lease.Finish, token: StoredAccessToken | None, asked_by: str
+    ) -> GrantState | None:
         """Store the access token (only over a lower attempt) and run Finish, in one durable transaction.
 
         The token is stored even when the lease was lost, which returns None: it is good, and its attempt fences it.
@@ -171,9 +173,9 @@ class SqlGrants(Part):
         after: list[GrantState | None] = []
 
         async def work(connection: AsyncConnection) -> GrantState | None:
-            after[:] = [await steps.finish(connection, grant_id, lease.Finish(attempt))]
+            after[:] = [await steps.finish(connection, grant_id, event, self.times)]
             if token is not None:
-                await put_redeemed(connection, token)
+                await put_redeemed(connection, token, asked_by)
             return after[0]
 
         async def confirm(connection: AsyncConnection) -> bool:
@@ -181,7 +183,7 @@ class SqlGrants(Part):
             if token is None:
                 return stored == after[0]
             has_token = select(access_tokens.c.token_attempt).where(
-                access_tokens.c.grant_id == grant_id, access_tokens.c.token_attempt >= attempt
+                access_tokens.c.grant_id == grant_id, access_tokens.c.token_attempt >= event.attempt
             )
             return (await connection.execute(has_token.limit(1))).one_or_none() is not None
 

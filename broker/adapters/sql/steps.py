@@ -48,7 +48,7 @@ async def run(  # noqa: C901, PLR0911 - one branch per step of the table
         case lease.Unknown():
             return await unknown(connection, grant_id, event)
         case lease.Finish():
-            return await finish(connection, grant_id, event)
+            return await finish(connection, grant_id, event, times)
         case lease.Land() | lease.Consented():
             msg = f"{type(event).__name__} carries a token: it has a method of its own"
             raise TypeError(msg)
@@ -227,11 +227,16 @@ async def unknown(connection: AsyncConnection, grant_id: str, event: lease.Unkno
     return after
 
 
-async def finish(connection: AsyncConnection, grant_id: str, event: lease.Finish) -> GrantState | None:
-    """Free a landed lease."""
-    return await _update(
+async def finish(
+    connection: AsyncConnection, grant_id: str, event: lease.Finish, times: RedeemTimes
+) -> GrantState | None:
+    """Free a landed lease, and take the grant again for whom the event names."""
+    idle = await _update(
         connection, grant_id, g.c.attempt == event.attempt, g.c.phase == Phase.LANDED, phase=Phase.IDLE
     )
+    if idle is None or event.again is None:
+        return idle
+    return await take(connection, grant_id, lease.Take(event.again), times) or idle
 
 
 async def keep(  # noqa: PLR0913 - the columns of a token

@@ -160,6 +160,7 @@ access_tokens = Table(
     Column("expires_at", BigInteger, nullable=False),
     Column("owner", Text),
     Column("lease_until", BigInteger, nullable=False),
+    Column("asked_by", Text),
 )
 LEASED = text("owner IS NOT NULL")
 Index("ix_access_tokens_leased", access_tokens.c.owner, sqlite_where=LEASED, postgresql_where=LEASED)
