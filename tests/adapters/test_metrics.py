@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from broker.adapters.metrics import Metrics
 from broker.core.errors import StoreUnavailableError
@@ -53,6 +55,23 @@ async def test_what_is_counted_is_shown() -> None:
         ("aries_broker_tls_certificate_not_after_seconds", (("serial", "bb"),)): 2.0,
         ("aries_broker_tls_files_refused_total", ()): 1.0,
     } == await _samples(metrics)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "cause", "told"),
+    [
+        ("landed", "", False),
+        ("landed", "echo", True),
+        ("not_consumed", "invalid_client", True),
+        ("unknown", "timeout", True),
+    ],
+)
+def test_a_redeem_that_failed_is_logged(outcome: str, cause: str, told: bool) -> None:
+    """Operators read which provider and client it was and why; who asked is no business of the log."""
+    with capture_logs() as logged:
+        Metrics(_counts).redeem_finished("aries", "desk", outcome, cause)
+    line = {"event": "redeem_failed", "log_level": "warning", "provider": "aries", "client": "desk"}
+    assert [line | {"outcome": outcome, "cause": cause}] * told == logged
 
 
 async def test_a_store_that_is_away_leaves_its_numbers_out() -> None:

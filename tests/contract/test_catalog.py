@@ -8,6 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+from structlog.testing import capture_logs
 
 from broker.adapters.memory import store as memory
 from broker.adapters.sql import catalog, grants
@@ -338,9 +339,12 @@ async def test_a_changed_object_is_not_believed(sql: SqlBackend, tampering: str)
     wide = ObjectChange(Kind.POLICY, "wide", replace(POLICY, id="o2", name="wide", grants=("*",)))
     await write(sql, *EVERYTHING, wide)
     await sql.execute(tampering)
-    with pytest.raises(StoreUnavailableError) as refused:
+    with pytest.raises(StoreUnavailableError) as refused, capture_logs() as logged:
         await sql.store.load_catalog()
     assert "mac" == refused.value.cause
+    (line,) = logged
+    assert ("row_changed_by_somebody_else", "error") == (line["event"], line["log_level"])
+    assert line["row"] in {"policy orders", "policy other", "role orders"}
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,14 @@ import grpc
 import psycopg
 import pytest
 
+from aries.broker.admin.v1 import grants_pb2
 from tests.support.broker import BrokerProcess, start_broker
 from tests.support.canary import Seen, search_files
 from tests.support.holding_proxy import holding_proxy
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.sandbox import SandboxDriver, running_sandbox
 from tests.support.waiting import until, until_told
-from tests.support.world import CLIENT_ID, World, connected, postgres_environment, provider, sandbox_config
+from tests.support.world import CLIENT_ID, World, connected, postgres_environment, provider, sandbox_config, wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -102,6 +103,48 @@ async def test_three_lives(store: str, postgres: PostgresServer, tmp_path: Path)
     assert [] == search_files(data, CLIENT_ID).leaks
 
 
+async def test_a_redeem_outlives_its_call(tmp_path: Path) -> None:
+    """SIGTERM with no call left and a refresh token under way: the broker waits for the answer, and keeps it."""
+    data = tmp_path / "data"
+    async with AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(running_sandbox(sandbox_config()))
+        proxy = await stack.enter_async_context(holding_proxy(sandbox.url))
+        first = await _start(stack, data, {})
+        world = await stack.enter_async_context(connected(first, sandbox, seen=Seen()))
+        await world.apply(provider("aries", proxy.url))
+        desk = await world.desk("refresh_token", scopes=["read"], imported=False)
+        token = await sandbox.refresh_token(scopes=wire(["read"]))
+        request = grants_pb2.ImportRefreshTokenRequest(grant=desk.grant, refresh_token=token)
+        proxy.hold()
+        redeem = asyncio.create_task(world.refusal(world.call(world.grants.ImportRefreshToken, request, deadline=1)))
+        await asyncio.wait_for(proxy.answered.wait(), 20)
+        assert grpc.StatusCode.DEADLINE_EXCEEDED == (await redeem).status
+        first.process.send_signal(signal.SIGTERM)
+        await _until_refused(first)
+        await until_told(lambda: _is_closed(first.addresses["http_listen"]))
+        proxy.release()
+        assert 0 == await first.stop()
+        second = await _start(stack, data, {})
+        desk.world = await _again(stack, world, second)
+        calls = (await sandbox.counters())["token_calls"]
+        assert (await desk.get("read")).access_token
+        assert ("idle", "ok") == await desk.state()
+        assert calls == (await sandbox.counters())["token_calls"]
+        assert 0 == await second.stop()
+
+
+async def test_a_broker_whose_store_is_away_ends(tmp_path: Path) -> None:
+    """SIGTERM while PostgreSQL is stopped: the broker says what it could not record, and ends with exit code 0."""
+    with running_postgres() as server:
+        env = await postgres_environment(server, tmp_path / "data")
+        async with AsyncExitStack() as stack:
+            process = await _start(stack, tmp_path / "data", env)
+            server.process.send_signal(signal.SIGINT)
+            await asyncio.to_thread(server.process.wait, 20)
+            assert 0 == await process.stop()
+    assert ["stopping", "stopping_unrecorded", "stopped"] == [event["event"] for event in process.events()][-3:]
+
+
 async def _start(stack: AsyncExitStack, data: Path, env: dict[str, str]) -> BrokerProcess:
     """Start a broker that does not outlive a failed test."""
     process = await start_broker(data, env=env)
@@ -111,18 +154,18 @@ async def _start(stack: AsyncExitStack, data: Path, env: dict[str, str]) -> Brok
 
 async def _until_refused(process: BrokerProcess) -> None:
     """Return once the broker takes no further calls."""
-    host, _, port = process.address.rpartition(":")
-
-    async def refused() -> bool:
-        try:
-            _, writer = await asyncio.open_connection(host, int(port))
-        except ConnectionRefusedError:
-            return True
-        writer.close()
-        return False
-
     await until(lambda: "stopping" in [event["event"] for event in process.events()])
-    await until_told(refused)
+    await until_told(lambda: _is_closed(process.address))
+
+
+async def _is_closed(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        _, writer = await asyncio.open_connection(host, int(port))
+    except ConnectionRefusedError:
+        return True
+    writer.close()
+    return False
 
 
 def _end_leases(url: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,18 @@ async def test_no_first_admin(postgres: PostgresServer, tmp_path: Path) -> None:
     del env["BROKER_BOOTSTRAP_ADMIN_KEY_FILE"]
     said = await _refused(tmp_path / "data", env=env)
     assert "BROKER_BOOTSTRAP_ADMIN_KEY_FILE" in said
+
+
+async def test_a_first_admin_s_key_older_than_a_day(tmp_path: Path) -> None:
+    """A key file somebody may have found by now opens nothing: a new one has to be made, which the message says."""
+    data = tmp_path / "data"
+    env = make_keys(data)
+    key = Path(env["BROKER_BOOTSTRAP_ADMIN_KEY_FILE"])
+    old = time.time() - 25 * 3600
+    os.utime(key, (old, old))
+    said = await _refused(data, env=env)
+    assert f"the key in {key} is older than a day" in said
+    assert "aries-broker keys new-bootstrap" in said
 
 
 async def test_plaintext_beyond_loopback(tmp_path: Path) -> None:

@@ -93,6 +93,19 @@ async def test_a_key_disabled_at_one_is_dead_at_the_other(
     assert "CALLER_UNAUTHENTICATED" == (await there.refused("trade")).reason
 
 
+async def test_a_role_removed_at_one_is_gone_at_the_other(postgres_world: World, other_world: World) -> None:
+    """An operator's call follows what is stored: no poll lies between the end of a role and the first refusal."""
+    for _ in range(5):
+        name, key = await postgres_world.new_key()
+        role = config_pb2.RoleBinding(name=name, role="auditor", callers=[f"key:{name}"])
+        await postgres_world.put(role=role)
+        await other_world.call(other_world.config.ListObjects, World.list_of("role"), key)
+        removal = config_pb2.RemoveObjectRequest(kind="role", name=name)
+        await postgres_world.call(postgres_world.config.RemoveObject, removal)
+        refused = other_world.call(other_world.config.ListObjects, World.list_of("role"), key)
+        assert "ROLE_REQUIRED" == (await other_world.refusal(refused)).reason
+
+
 async def test_a_grant_frozen_by_hand_holds_at_both(
     postgres_world: World, other_world: World, fresh_upstream: SandboxDriver, postgres: PostgresServer
 ) -> None:
