@@ -122,6 +122,8 @@ async def test_a_redeem_outlives_its_call(tmp_path: Path) -> None:
         first.process.send_signal(signal.SIGTERM)
         await _until_refused(first)
         await until_told(lambda: _is_closed(first.addresses["http_listen"]))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(first.process.wait(), 1)  # one that does not wait is gone by then
         proxy.release()
         assert 0 == await first.stop()
         second = await _start(stack, data, {})
