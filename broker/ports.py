@@ -14,6 +14,7 @@ from typing import Protocol
 from broker.core import lease
 from broker.core.audit import AuditEvent
 from broker.core.gcra import Charge, Decision
+from broker.core.grant_state import GrantState
 from broker.core.models import AccessTokenKey, ApiKey, Catalog, Client, Grant, Issuer, Kind, Origin, Provider
 from broker.core.oauth.rfc6749 import HttpReply, HttpRequest
 from broker.core.provider_config import ProviderConfig
@@ -156,9 +157,7 @@ class GrantStore(Protocol):
         The states are `ok`, `quarantined`, `unknown`, `frozen` and `revoked`.
         """
 
-    async def apply(
-        self, grant_id: str, event: lease.Event, *, record: AuditEvent | None = None
-    ) -> lease.GrantState | None:
+    async def apply(self, grant_id: str, event: lease.Event, *, record: AuditEvent | None = None) -> GrantState | None:
         """Run one step of the redeem (any event but Land and Consented) in a transaction of its own.
 
         `record` tells of a quarantine: it is stored in the same transaction (outbox) when the step happened and left
@@ -169,9 +168,7 @@ class GrantStore(Protocol):
         Sent is durable when this returns.
         """
 
-    async def keep_and_land(
-        self, grant_id: str, land: lease.Land, sealed: Sealed, received: AuditEvent
-    ) -> lease.GrantState:
+    async def keep_and_land(self, grant_id: str, land: lease.Land, sealed: Sealed, received: AuditEvent) -> GrantState:
         """Insert the received token unconditionally and run Land, in one durable transaction with its event.
 
         Return the state afterwards; `current == land.fingerprint` tells whether it became the current one.
@@ -187,7 +184,7 @@ class GrantStore(Protocol):
         received: AuditEvent,
         *,
         expected_attempt: int,
-    ) -> lease.GrantState | None:
+    ) -> GrantState | None:
         """Insert a first refresh token and run Consented, with its event and a new version, in one transaction.
 
         The token is sealed for consent+1 and attempt+1 of the state read before, so both are fenced: None, and nothing
@@ -203,7 +200,7 @@ class GrantStore(Protocol):
 
     async def finish(
         self, grant_id: str, event: lease.Finish, token: StoredAccessToken | None, asked_by: str
-    ) -> lease.GrantState | None:
+    ) -> GrantState | None:
         """Store the access token (only over a lower attempt) and run Finish, in one durable transaction.
 
         A commit whose answer was lost is read back before this returns. `token.remaining_ms` is what is left now, None

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 
+from broker.core.grant_state import GrantState
 from broker.core.identity import Role
-from broker.core.lease import GrantState
 
 
 class Origin(StrEnum):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from broker.core import lease, policy, scopes
+from broker.core import policy, scopes
 from broker.core.audit import Action
 from broker.core.errors import BrokerError, InvalidRequestError, Reason
+from broker.core.grant_state import Hold
 from broker.core.identity import CallerId, is_subject
 from broker.core.models import Catalog, Grant, Provider
 from broker.flows.trail import Trail
@@ -82,7 +83,7 @@ def _obstacle(catalog: Catalog, grant: Grant, provider: Provider, requested: Seq
     """Return the reason why a request that policy allows fails before the provider is asked; empty when none."""
     try:
         asked = scopes.resolve(requested, provider)
-        if provider.frozen or grant.state.hold is not lease.Hold.NONE:
+        if provider.frozen or grant.state.hold is not Hold.NONE:
             return Reason.GRANT_HELD
         wish_for(grant, catalog.clients[grant.client], provider, asked)
     except BrokerError as error:

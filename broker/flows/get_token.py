@@ -13,7 +13,7 @@ from fractions import Fraction
 from random import Random
 from typing import Final
 
-from broker.core import lease, policy, scopes
+from broker.core import policy, scopes
 from broker.core.audit import Action, AuditEvent
 from broker.core.errors import (
     GrantAmbiguousError,
@@ -25,6 +25,7 @@ from broker.core.errors import (
     RateLimitedError,
 )
 from broker.core.gcra import charge
+from broker.core.grant_state import Hold
 from broker.core.identity import CallerId, Role
 from broker.core.models import LimitTarget, Narrowing, Policy, Window
 from broker.core.secret import Secret
@@ -240,7 +241,7 @@ class GetToken:
                 fields={"resource": "must be one of the provider's configured resources"},
             )
         asked = scopes.resolve(requested, provider)
-        if provider.frozen or grant.state.hold is not lease.Hold.NONE:
+        if provider.frozen or grant.state.hold is not Hold.NONE:
             raise GrantHeldError("the grant is held by operators")
         wish = wish_for(grant, client, provider, asked, request.resource, str(request.caller))
         accepted = scopes.accepted_excess(decision.policy.accept_excess, provider)

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from broker.core import lease
 from broker.core.audit import Action
 from broker.core.errors import GrantConflictError, GrantHeldError, InvalidRequestError, NotFoundError
+from broker.core.grant_state import GrantState, Health, Hold, Phase, was_used
 from broker.core.models import Grant, GrantType, Kind, Provider
 from broker.core.oauth.salvage import is_refresh_token
 from broker.core.sealing import refresh_token_binding
@@ -107,7 +108,7 @@ class ImportGrant:
         if grant.type is not GrantType.REFRESH_TOKEN:
             problem = "must be of type refresh_token"
             raise InvalidRequestError(f"the grant {problem}", fields={"grant": problem})
-        if provider.frozen or grant.state.hold is not lease.Hold.NONE:
+        if provider.frozen or grant.state.hold is not Hold.NONE:
             raise GrantHeldError("the grant is held by operators")
         return grant, provider
 
@@ -121,10 +122,10 @@ class ImportGrant:
         state = grant.state
         binding = refresh_token_binding(grant.id, state.consent + 1, state.attempt + 1, origin_of(provider.token_url))
         fingerprint = self._cipher.fingerprint(refresh_token)
-        if any(token.fingerprint == fingerprint and lease.was_used(token) for token in state.tokens):
+        if any(token.fingerprint == fingerprint and was_used(token) for token in state.tokens):
             problem = "the grant had this token before and used it: there is nothing to import"
             raise InvalidRequestError(problem, fields={"refresh_token": problem})
-        if state.phase is lease.Phase.PREPARED and fingerprint == state.current:
+        if state.phase is Phase.PREPARED and fingerprint == state.current:
             # Sending it moves none of the fences: it could be sent before the import and then once more.
             raise GrantConflictError("the grant is being redeemed with this token; nothing was imported, try again")
         sealed = await self._cipher.seal(refresh_token, binding)
@@ -142,8 +143,8 @@ class ImportGrant:
             raise GrantConflictError("the grant changed at the same moment; nothing was imported, try again")
 
 
-def _works(state: lease.GrantState) -> bool:
-    return state.current is not None and state.health is lease.Health.OK and state.phase is not lease.Phase.UNKNOWN
+def _works(state: GrantState) -> bool:
+    return state.current is not None and state.health is Health.OK and state.phase is not Phase.UNKNOWN
 
 
 async def _redeem(redeem_now: RedeemNow, grant_name: str) -> bool:

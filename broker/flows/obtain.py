@@ -24,6 +24,7 @@ from broker.core.errors import (
     RateLimitedError,
     ScopeNotGrantedError,
 )
+from broker.core.grant_state import Health, Hold, Phase
 from broker.core.models import AccessTokenKey, GrantType
 from broker.flows.lookout import Lookout
 from broker.flows.receive import Receive, Received
@@ -310,19 +311,19 @@ class Obtain:
         if grant is None:
             raise GrantConflictError("the grant was removed; try again", cause="removed")
         state = grant.state
-        if state.hold is not lease.Hold.NONE:
+        if state.hold is not Hold.NONE:
             raise GrantHeldError("the grant is held by operators")
         if state.current is None:
             raise ConsentRequiredError("the grant has no refresh token: a person has to log in, or import one")
-        if state.health is lease.Health.QUARANTINED:
+        if state.health is Health.QUARANTINED:
             raise GrantQuarantinedError("the provider refused the grant; it has to be authorized again")
-        if state.phase is lease.Phase.SENT:
+        if state.phase is Phase.SENT:
             state = await self._grants.apply(wish.grant.id, lease.Unknown(None)) or state
-        if state.phase is lease.Phase.UNKNOWN:
+        if state.phase is Phase.UNKNOWN:
             raise GrantUncertainError(
                 "a refresh token was sent and no usable answer came; it is not sent again until its fate is known"
             )
-        return state.attempt if state.phase is lease.Phase.IDLE else None
+        return state.attempt if state.phase is Phase.IDLE else None
 
 
 def _lease_key(wish: Wish) -> LeaseKey:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
-from broker.core import lease, scopes
+from broker.core import scopes
 from broker.core.audit import Action
 from broker.core.errors import (
     BrokerError,
@@ -28,6 +28,7 @@ from broker.core.errors import (
     NotFoundError,
     ScopeNotGrantedError,
 )
+from broker.core.grant_state import Hold
 from broker.core.models import GrantType, NarrowingProfile, NarrowingProof, Provider
 from broker.flows.catalog_view import CatalogView
 from broker.flows.redeem_refresh_token import RedeemRefreshToken
@@ -90,7 +91,7 @@ class ProveNarrowing:
         provider = None if client is None else self._view.catalog.providers.get(client.provider)
         if grant is None or client is None or provider is None:
             raise NotFoundError("no such grant", metadata={"kind": "grant", "name": grant_name})
-        if provider.frozen or grant.state.hold is not lease.Hold.NONE:
+        if provider.frozen or grant.state.hold is not Hold.NONE:
             raise GrantHeldError("the grant is held by operators")
         grant_scopes = scopes.expand(grant.scopes, provider)
         if grant.type is not GrantType.REFRESH_TOKEN or len(grant_scopes) < 2:  # noqa: PLR2004 - one cannot be narrowed

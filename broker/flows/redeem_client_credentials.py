@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from broker.core.errors import BrokerError, StoreUnavailableError
-from broker.core.lease import RedeemTimes
+from broker.core.grant_state import RedeemTimes
 from broker.core.oauth.rfc6749 import ClientCredentials
 from broker.flows.beat import beating
 from broker.flows.provider_call import ProviderCall

@@ -25,6 +25,7 @@ from broker.core.errors import (
     ScopeNotGrantedError,
     StoreUnavailableError,
 )
+from broker.core.grant_state import GrantState, Health, Phase, RedeemTimes
 from broker.core.models import Provider
 from broker.core.oauth.reply import Outcome, Reading
 from broker.core.oauth.rfc6749 import RefreshToken
@@ -84,7 +85,7 @@ class RedeemRefreshToken:
         receive: Receive,
         cipher: Cipher,
         clock: Clock,
-        times: lease.RedeemTimes,
+        times: RedeemTimes,
         owner: str,
     ) -> None:
         self._grants = grants
@@ -94,7 +95,7 @@ class RedeemRefreshToken:
         self._clock = clock
         self._times = times
         self._owner = owner
-        self._taken_again: dict[str, lease.GrantState] = {}
+        self._taken_again: dict[str, GrantState] = {}
 
     async def __call__(
         self,
@@ -223,7 +224,7 @@ class RedeemRefreshToken:
         refused = lease.Refused(tenure.attempt, tenure.generation, tenure.consent)
         record = self._trail(tenure).event(Action.GRANT_QUARANTINE, self._clock.now())
         state = await self._surely(tenure, lambda: self._grants.apply(tenure.grant_id, refused, record=record))
-        if state is not None and state.health is lease.Health.QUARANTINED:
+        if state is not None and state.health is Health.QUARANTINED:
             return GrantQuarantinedError(
                 "the provider refused the grant; it is kept and has to be authorized again", cause="invalid_grant"
             )
@@ -255,16 +256,16 @@ class RedeemRefreshToken:
     async def _finish(self, tenure: _Tenure, token: CachedToken | None) -> None:
         sealed = None if token is None else await self._receive.seal(token)
 
-        async def write() -> lease.GrantState | None:
+        async def write() -> GrantState | None:
             aged = None if sealed is None or token is None else self._receive.aged(sealed, token)
             finish = lease.Finish(tenure.attempt, self._owner if tenure.others_wait() else None)
             return await self._grants.finish(tenure.grant_id, finish, aged, tenure.wish.asked_by)
 
         state = await self._surely(tenure, write)
-        if state is not None and state.phase is lease.Phase.PREPARED:
+        if state is not None and state.phase is Phase.PREPARED:
             self._taken_again[tenure.grant_id] = state
 
-    async def _apply(self, tenure: _Tenure, event: lease.Event) -> lease.GrantState | None:
+    async def _apply(self, tenure: _Tenure, event: lease.Event) -> GrantState | None:
         return await self._surely(tenure, lambda: self._grants.apply(tenure.grant_id, event))
 
     async def _surely(self, tenure: _Tenure, write: Callable[[], Awaitable[T]]) -> T:

@@ -23,7 +23,7 @@ from broker.adapters.keys.keyring import Keyring, open_keyring
 from broker.adapters.memory.buckets import MemoryBuckets
 from broker.adapters.metrics import Metrics
 from broker.adapters.sql.database import SqlStore, open_database
-from broker.core.lease import RedeemTimes
+from broker.core.grant_state import RedeemTimes
 from broker.flows.catalog_view import CatalogView
 from broker.settings import Settings
 

@@ -21,7 +21,7 @@ from broker.adapters.sql.rows import state_values
 from broker.adapters.sql.tables import grants, refresh_tokens
 from broker.core.audit import Action, AuditEvent
 from broker.core.errors import StoreUnavailableError
-from broker.core.lease import GrantState, RedeemTimes
+from broker.core.grant_state import GrantState, RedeemTimes
 from broker.core.models import Grant, GrantType, Kind, Origin
 from broker.core.sealing import Sealed
 from broker.ports import (

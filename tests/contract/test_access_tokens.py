@@ -9,7 +9,7 @@ import pytest
 
 from broker.core import lease
 from broker.core.errors import ScopeSetsError
-from broker.core.lease import Phase
+from broker.core.grant_state import Phase
 from broker.core.models import AccessTokenKey
 from broker.core.scope_sets import MAX_OF_CALLER
 from broker.core.sealing import Sealed

@@ -21,7 +21,7 @@ from broker.adapters.sql.lanes import Engine, Lane
 from broker.core import lease
 from broker.core.audit import Action, AuditEvent
 from broker.core.errors import StoreUnavailableError
-from broker.core.lease import GrantState, Phase
+from broker.core.grant_state import GrantState, Phase
 from tests.contract.backends import EVENT, SEALED, SqlBackend, put_grant
 from tests.contract.test_access_tokens import key, token
 from tests.contract.test_redeem import consented_grant, sent

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from broker.adapters.sql.clock import boot_ms
 from broker.core import lease
 from broker.core.audit import Action
-from broker.core.lease import GrantState, Hold, Phase
+from broker.core.grant_state import GrantState, Hold, Phase
 from broker.core.models import Kind
 from broker.ports import ObjectChange
 from tests.contract.backends import EVENT, SEALED, TIMES, Backend, nearly, put_grant, relative

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from broker.adapters.sql.clock import boot_ms
 from broker.core import lease
-from broker.core.lease import GrantState, Health, Hold, KeptToken, Phase
+from broker.core.grant_state import GrantState, Health, Hold, KeptToken, Phase
 from broker.core.models import Kind
 from broker.ports import ObjectChange
 from tests.contract.backends import EVENT, SEALED, TIMES, Backend, moved, nearly, new_grant, relative

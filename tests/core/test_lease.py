@@ -9,28 +9,21 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from broker.core.grant_state import GrantState, Health, Hold, KeptToken, Phase, RedeemTimes, is_new, was_used
 from broker.core.lease import (
     Consented,
     Event,
     Extend,
     Finish,
-    GrantState,
-    Health,
-    Hold,
-    KeptToken,
     Land,
     NotConsumed,
     NotRotated,
     NotSent,
-    Phase,
-    RedeemTimes,
     Refused,
     Sent,
     Take,
     Unknown,
-    is_new,
     step,
-    was_used,
 )
 
 TIMES = RedeemTimes(

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from broker.core import models
-from broker.core.lease import Health, Hold, Phase
+from broker.core.grant_state import Health, Hold, Phase
 from broker.core.models import AbsentScope, AccessTokenKey, Catalog, Grant, GrantType, NarrowingProfile, Origin
 from tests.core.values import policy, provider
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from broker.core.errors import GrantAmbiguousError, StoreUnavailableError
-from broker.core.lease import Hold
+from broker.core.grant_state import Hold
 from broker.core.models import Kind
 from broker.flows import catalog_view
 from tests.flows.world import PROVIDER, Replica, World, grant, policy

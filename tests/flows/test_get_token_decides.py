@@ -16,8 +16,8 @@ from broker.core.errors import (
     ScopeNotGrantedError,
     ScopeNotSupportedError,
 )
+from broker.core.grant_state import Hold
 from broker.core.identity import Role
-from broker.core.lease import Hold
 from broker.core.models import (
     Kind,
     Limit,

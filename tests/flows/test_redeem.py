@@ -22,7 +22,7 @@ from broker.core.errors import (
     ScopeSetsError,
     StoreUnavailableError,
 )
-from broker.core.lease import Health, Hold, Phase
+from broker.core.grant_state import Health, Hold, Phase
 from broker.core.models import GrantType, Kind, TokenEndpointAuth
 from broker.core.oauth.rfc6749 import HttpReply
 from broker.flows import obtain

@@ -14,7 +14,7 @@ from broker.core.errors import (
     ProviderUnavailableError,
     StoreUnavailableError,
 )
-from broker.core.lease import Health, Phase
+from broker.core.grant_state import Health, Phase
 from broker.core.models import Kind
 from broker.flows import obtain
 from broker.flows.beat import beating

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from broker.core.errors import BrokerError, StoreUnavailableError
-from broker.core.lease import Health, Phase
+from broker.core.grant_state import Health, Phase
 from broker.core.oauth.rfc6749 import HttpReply
 from broker.ports import NotSentError, ReplyLostError
 from tests.flows.world import NARROWING, Endpoint, Replica, World, error, let_pass, new_world, reply, tokens

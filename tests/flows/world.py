@@ -19,8 +19,8 @@ from broker.core import lease
 from broker.core.audit import Action, AuditEvent
 from broker.core.errors import StoreUnavailableError
 from broker.core.gcra import Charge, Decision
+from broker.core.grant_state import GrantState, Hold, RedeemTimes
 from broker.core.identity import CallerId
-from broker.core.lease import Hold, RedeemTimes
 from broker.core.models import (
     Client,
     Grant,
@@ -407,7 +407,7 @@ class World:
             expected_attempt=state.attempt,
         )
 
-    def state(self, name: str) -> lease.GrantState:
+    def state(self, name: str) -> GrantState:
         """Return a grant's row as it is."""
         return self.store.inner._grants[f"id-{name}"].state
 

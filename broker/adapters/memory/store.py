@@ -13,7 +13,7 @@ from broker.core import lease
 from broker.core.audit import AuditEvent
 from broker.core.errors import AlreadyExistsError, NotFoundError, RevisionStaleError
 from broker.core.globs import matches
-from broker.core.lease import GrantState, Health, Hold, Phase, RedeemTimes
+from broker.core.grant_state import GrantState, Health, Hold, Phase, RedeemTimes
 from broker.core.models import (
     AccessTokenKey,
     ApiKey,

@@ -17,7 +17,7 @@ from broker.adapters.sql.rows import grant_mac_input, grant_state, state_values
 from broker.adapters.sql.tables import access_tokens, changes, client_secrets, control, grants, objects
 from broker.core.audit import AuditEvent
 from broker.core.errors import RevisionStaleError
-from broker.core.lease import GrantState
+from broker.core.grant_state import GrantState
 from broker.core.models import (
     Catalog,
     Client,

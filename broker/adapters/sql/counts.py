@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.adapters.sql.rows import insert_into
 from broker.adapters.sql.tables import grant_counts
-from broker.core.lease import GrantState, Health, Hold, Phase
+from broker.core.grant_state import GrantState, Health, Hold, Phase
 
 DISPLAY_STATES: Final = ("ok", "quarantined", "unknown", "frozen", "revoked")
 _SHARDS: Final = 8

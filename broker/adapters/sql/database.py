@@ -18,7 +18,7 @@ from broker.adapters.sql.lanes import Lane, Lanes
 from broker.adapters.sql.migrate import database_url, refuse_out_of_date, upgrade
 from broker.adapters.sql.outbox import SqlOutbox
 from broker.adapters.sql.restart import host_boot_id, take_over
-from broker.core.lease import RedeemTimes
+from broker.core.grant_state import RedeemTimes
 from broker.ports import MacKeys
 
 DEFAULT_POOL = 10

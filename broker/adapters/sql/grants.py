@@ -23,7 +23,7 @@ from broker.adapters.sql.tables import access_tokens, attempts, grants, refresh_
 from broker.core import lease
 from broker.core.audit import AuditEvent
 from broker.core.globs import literal_prefix, matches
-from broker.core.lease import GrantState, Health, Hold, KeptToken
+from broker.core.grant_state import GrantState, Health, Hold, KeptToken
 from broker.core.models import Grant, Kind
 from broker.core.sealing import Sealed
 from broker.ports import AttemptRecord, StoredAccessToken, StoredRefreshToken

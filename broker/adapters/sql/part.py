@@ -11,7 +11,7 @@ from sqlalchemy import RowMapping
 from broker.adapters.sql.lanes import Lanes
 from broker.adapters.sql.rows import grant, grant_mac_input
 from broker.core.errors import StoreUnavailableError
-from broker.core.lease import RedeemTimes
+from broker.core.grant_state import RedeemTimes
 from broker.core.models import Grant
 from broker.ports import MacKeys, UnknownMacKeyError
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.adapters.sql.objects_json import decode_names, mac_input
 from broker.adapters.sql.tables import grants, refresh_tokens
-from broker.core.lease import GrantState, Health, Hold, KeptToken, Phase
+from broker.core.grant_state import GrantState, Health, Hold, KeptToken, Phase
 from broker.core.models import Grant, GrantType, Kind, Origin
 
 STATE_COLUMNS: Final = tuple(grants.c[field.name] for field in fields(GrantState) if field.name != "tokens")

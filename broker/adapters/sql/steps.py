@@ -16,7 +16,7 @@ from broker.adapters.sql.rows import STATE_COLUMNS, grant_state, insert_into
 from broker.adapters.sql.tables import grants as g
 from broker.adapters.sql.tables import refresh_tokens as t
 from broker.core import lease
-from broker.core.lease import GrantState, Health, Hold, Phase, RedeemTimes
+from broker.core.grant_state import GrantState, Health, Hold, Phase, RedeemTimes
 from broker.core.sealing import Sealed
 
 Condition = ColumnElement[bool]

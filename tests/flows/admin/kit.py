@@ -20,7 +20,7 @@ from broker.core.audit import Action, AuditEvent
 from broker.core.config import ConfigFile
 from broker.core.config_values import catalog_objects
 from broker.core.errors import InvalidRequestError, ProviderUnavailableError
-from broker.core.lease import RedeemTimes
+from broker.core.grant_state import RedeemTimes
 from broker.core.models import ApiKey, Catalog, Grant, Kind, Origin
 from broker.core.sealing import Sealed
 from broker.core.secret import Secret

@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from broker.adapters.keys.keyring import Keyring
-from broker.core import lease
 from broker.core.config import (
     ClientConfig,
     ConfigFile,
@@ -21,6 +20,7 @@ from broker.core.config import (
 )
 from broker.core.config_change import label
 from broker.core.config_values import Configured, catalog_objects
+from broker.core.grant_state import GrantState
 from broker.core.models import Grant, Origin
 from broker.core.provider_config import ProviderConfig
 from broker.core.secret import Secret
@@ -84,7 +84,7 @@ async def objects(kit: AdminKit, origin: Origin) -> Mapping[str, Configured]:
 def configuration(values: Mapping[str, Configured]) -> Mapping[str, Configured]:
     """Return the objects without what is no configuration."""
     return {
-        name: replace(value, id="", state=lease.GrantState()) if isinstance(value, Grant) else replace(value, id="")
+        name: replace(value, id="", state=GrantState()) if isinstance(value, Grant) else replace(value, id="")
         for name, value in values.items()
     }
 
@@ -169,4 +169,4 @@ async def test_a_removed_name_comes_back_as_another_object(keyring: Keyring) -> 
     await kit.apply_config(replace(file, revision=3), {}, trail())
     new = await kit.grant("g-rt")
     assert old.id != new.id
-    assert (None, lease.GrantState()) == (new.subject, new.state)
+    assert (None, GrantState()) == (new.subject, new.state)

@@ -16,6 +16,7 @@ from broker.core.errors import (
     NotFoundError,
     ProviderUnavailableError,
 )
+from broker.core.grant_state import GrantState, Health, Hold
 from broker.core.sealing import refresh_token_binding
 from broker.core.secret import Secret
 from broker.flows.import_grant import NOT_ROTATED, OLD_HOLDER, ImportGrant, RedeemNow
@@ -129,7 +130,7 @@ async def test_a_token_that_works_is_given_up_only_when_said(kit: AdminKit) -> N
     grant = await kit.grant("g")
     assert kit.keyring.fingerprint(TOKEN) == grant.state.current
     await importing(kit, keeps)("g", other, trail(), replace=True)
-    quarantined = replace((await kit.grant("g")).state, health=lease.Health.QUARANTINED)
+    quarantined = replace((await kit.grant("g")).state, health=Health.QUARANTINED)
     kit.store._grants[grant.id] = replace(kit.store._grants[grant.id], state=quarantined)
     await importing(kit, keeps)("g", Secret("canary-third"), trail())
 
@@ -179,7 +180,7 @@ async def test_grants_that_take_no_token_are_refused(kit: AdminKit) -> None:
         await flow("nothing", TOKEN, trail())
     with pytest.raises(InvalidRequestError, match="of type refresh_token"):
         await flow("cc", TOKEN, trail())
-    held = lease.GrantState(hold=lease.Hold.FROZEN)
+    held = GrantState(hold=Hold.FROZEN)
     kit.store._grants = {id_: replace(grant, state=held) for id_, grant in kit.store._grants.items()}
     with pytest.raises(GrantHeldError):
         await flow("g", TOKEN, trail())

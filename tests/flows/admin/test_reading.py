@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from broker.core import lease
 from broker.core.audit import Action, AuditEvent
 from broker.core.errors import AlreadyExistsError, InvalidRequestError, NotFoundError
+from broker.core.grant_state import GrantState, Hold
 from broker.core.models import Kind
 from broker.core.secret import Secret
 from broker.flows.add_secret import AddFirstSecret
@@ -60,7 +60,7 @@ async def test_an_explanation_says_what_get_token_would(
 async def test_a_held_grant_is_explained(kit: AdminKit) -> None:
     """A grant that operators hold is told once policy has passed."""
     await kit.apply(FILE)
-    held = lease.GrantState(hold=lease.Hold.FROZEN)
+    held = GrantState(hold=Hold.FROZEN)
     kit.store._grants = {id_: replace(grant, state=held) for id_, grant in kit.store._grants.items()}
     explain = ExplainPolicy(catalogs=kit.store, grants=kit.store, audit=kit.audit, clock=kit.clock)
     told = await explain("key:reports", "two", ["read"], trail())
