@@ -34,8 +34,9 @@ The admin endpoint (`/sandbox/admin/…`, loopback and bearer token)
 from __future__ import annotations
 
 from broker.sandbox.app import create_app
-from broker.sandbox.behaviour import Behaviour, Failure
+from broker.sandbox.behaviour import Behaviour
 from broker.sandbox.config import AccountSeed, ClientSeed, PositionSeed, SandboxConfig, UserSeed
+from broker.sandbox.script import Failure
 from broker.sandbox.seed import load_seed, with_flags
 from broker.sandbox.server import RunningSandbox, run, serve
 

@@ -13,8 +13,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from broker.sandbox.behaviour import MAX_FAILURES, changed, parse_failure
+from broker.sandbox.behaviour import changed
 from broker.sandbox.rotation import new_refresh_token
+from broker.sandbox.script import MAX_FAILURES, parse_failure
 from broker.sandbox.state import AuthorizationCode, Family, RefreshToken, State, new_state, state_of
 
 Command = Callable[[Request, State, Mapping[str, Any]], dict[str, Any]]

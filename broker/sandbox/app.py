@@ -19,10 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from broker.sandbox import api_accounts, api_orders, api_users
 from broker.sandbox.admin import admin_routes
 from broker.sandbox.api_access import Handler, protected
-from broker.sandbox.behaviour import Target
 from broker.sandbox.config import SandboxConfig
 from broker.sandbox.errors import ApiError, Shape, error_response
 from broker.sandbox.failures import failing
+from broker.sandbox.script import Target
 from broker.sandbox.state import new_state
 from broker.sandbox.token_endpoint import token
 

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from broker.sandbox.behaviour import Failure, FailureBody, Target, When
 from broker.sandbox.errors import flat, nested
+from broker.sandbox.script import Failure, FailureBody, Target, When
 from broker.sandbox.state import State, state_of
 
 Endpoint = Callable[[Request], Awaitable[Response]]

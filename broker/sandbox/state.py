@@ -11,8 +11,9 @@ from typing import Any, cast
 
 from starlette.requests import Request
 
-from broker.sandbox.behaviour import Behaviour, Failure, Target
+from broker.sandbox.behaviour import Behaviour
 from broker.sandbox.config import AccountSeed, ClientSeed, SandboxConfig, UserSeed
+from broker.sandbox.script import Failure, Target
 
 
 @dataclass

@@ -98,6 +98,8 @@ async def test_the_life_of_tokens_can_be_changed(sandbox: SandboxDriver, clock: 
         {"access_token_seconds": True},
         {"access_token_seconds": "60"},
         {"grace_seconds": -1},
+        {"grace_seconds": float("inf")},
+        {"grace_seconds": float("nan")},
         {"wider_scopes": "withdraw"},
         {"reply_overrides": []},
         {"api_requests": -1},
