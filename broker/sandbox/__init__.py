@@ -11,7 +11,12 @@ What it answers
 
 How it can misbehave (`Behaviour`, set at start or through the admin endpoint)
     narrowing           what a narrower `scope` on a refresh does: `additional` (RFC 6749 §6), `sticky`, `ignored`
-    rotation            `rotate` (strict, reuse kills the family), `grace`, `none`
+    rotation            what a refresh gives, and a spent token again within `grace_seconds` of its first use:
+                        `rotate` a new token, refused; `same` a new token, the same one; `siblings` a new token,
+                        one more, and all stay live; `last_wins` a new token, one more in place of the earlier
+                        ones; `none` no new token, the presented one stays good
+    reuse_detection     whether a spent token that is presented outside that rule ends the family; without it the
+                        token is refused alone
     scope_reply         what is granted: `honest`, `ignore` (all the client has), `wider`, `narrower`
     reply_scope         the reply's `scope` field: what was `granted`, what was `asked`, or `absent`
     scope_claim         the access token's `scope` claim: `string`, `list` or `absent`

@@ -139,6 +139,8 @@ def _counters(_request: Request, state: State, _body: Mapping[str, Any]) -> dict
     return {
         "token_calls": counters.token_calls,
         "token_outcomes": dict(counters.token_outcomes),
+        "reuses": counters.reuses,
+        "families_ended": counters.families_ended,
         "api_calls": dict(counters.api_calls),
         "last_token_call": dict(counters.last_token_call),
         "last_api_scopes": counters.last_api_scopes,

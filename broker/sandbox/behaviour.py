@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from broker.sandbox.parsing import Parser, mapping, or_none, parsed, scopes, seconds, whole
+from broker.sandbox.parsing import Parser, mapping, or_none, parsed, scopes, seconds, truth, whole
 
 
 class Narrowing(StrEnum):
@@ -20,10 +20,12 @@ class Narrowing(StrEnum):
 
 
 class RotationMode(StrEnum):
-    """What a refresh does to the refresh token; each mode is a rule in `rotation.py`."""
+    """What a refresh does to the refresh token, and its reuse within the grace; each is a rule in `rotation.py`."""
 
     ROTATE = "rotate"
-    GRACE = "grace"
+    SAME = "same"
+    SIBLINGS = "siblings"
+    LAST_WINS = "last_wins"
     NONE = "none"
 
 
@@ -66,6 +68,7 @@ class Behaviour:
     narrowing: Narrowing = Narrowing.ADDITIONAL
     rotation: RotationMode = RotationMode.ROTATE
     grace_seconds: float = 30.0
+    reuse_detection: bool = True
     scope_reply: ScopeReply = ScopeReply.HONEST
     wider_scopes: tuple[str, ...] = ("order:execution",)
     reply_scope: ReplyScope = ReplyScope.GRANTED
@@ -95,6 +98,7 @@ _PARSERS: Mapping[str, Parser] = {
     "narrowing": Narrowing,
     "rotation": RotationMode,
     "grace_seconds": seconds,
+    "reuse_detection": truth,
     "scope_reply": ScopeReply,
     "wider_scopes": scopes,
     "reply_scope": ReplyScope,

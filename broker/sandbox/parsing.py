@@ -45,6 +45,13 @@ def seconds(value: object) -> float:
     return float(value)
 
 
+def truth(value: object) -> bool:
+    """Return true or false."""
+    if not isinstance(value, bool):
+        raise ValueError("true or false")  # noqa: TRY004, one error for every wrong value
+    return value
+
+
 def scopes(value: object) -> tuple[str, ...]:
     """Return a list of scopes."""
     if not isinstance(value, list | tuple) or not all(isinstance(scope, str) for scope in value):

@@ -17,7 +17,7 @@ from broker.sandbox.state import Family, RefreshToken, State
 class RotationRule:
     """One mode: whether a presented token may still be redeemed, and what follows it.
 
-    `redeemable` refuses reuse; the family then dies. `advance` gets the scopes that the grant keeps and
+    What is not `redeemable` is a reuse. `advance` gets the scopes that the grant keeps and
     returns the token to hand out, or None where the reply names none and the presented one stays good.
     """
 
@@ -43,6 +43,22 @@ def new_refresh_token(
     return refresh_token
 
 
+def is_reuse(state: State, presented: RefreshToken) -> bool:
+    """Return whether presenting this token now is a reuse: it is spent, and the mode gives nothing more for it.
+
+    A superseded token was ended by the sandbox itself: whoever presents it is refused, and has proved nothing.
+    """
+    return not presented.superseded and not RULES[state.behaviour.rotation].redeemable(state, presented)
+
+
+def note_reuse(state: State, presented: RefreshToken) -> None:
+    """Count a reuse, and end the family if reuse detection is on."""
+    state.counters.reuses += 1
+    if state.behaviour.reuse_detection and not presented.family.revoked:
+        state.counters.families_ended += 1
+        presented.family.revoked = True
+
+
 def _unused(_state: State, presented: RefreshToken) -> bool:
     return presented.used_at is None
 
@@ -55,22 +71,50 @@ def _always(_state: State, _presented: RefreshToken) -> bool:
     return True
 
 
-def _replace(state: State, presented: RefreshToken, kept: frozenset[str]) -> RefreshToken:
-    presented.used_at = state.now()
-    presented.successor = new_refresh_token(state, presented.family, kept)
-    return presented.successor
+def _give_new(state: State, presented: RefreshToken, kept: frozenset[str]) -> RefreshToken:
+    """Give a new token at each use, beside those given before; the grace counts from the first use."""
+    if presented.used_at is None:
+        presented.used_at = state.now()
+    successor = new_refresh_token(state, presented.family, kept)
+    presented.successors.append(successor)
+    return successor
 
 
-def _replace_once(state: State, presented: RefreshToken, kept: frozenset[str]) -> RefreshToken:
-    return presented.successor or _replace(state, presented, kept)
+def _give_same(state: State, presented: RefreshToken, kept: frozenset[str]) -> RefreshToken:
+    """Give the token of the first use again, even where it is spent itself by now: its own grace decides then."""
+    return presented.successors[-1] if presented.successors else _give_new(state, presented, kept)
+
+
+def _give_last(state: State, presented: RefreshToken, kept: frozenset[str]) -> RefreshToken:
+    """Give a new token at each use, and end those given before with all that descends from them.
+
+    A server of this kind keeps one line of descent. Say A gave B, B gave C, and A is replayed in its grace: D takes
+    the place of B. B and C are dead then, although C was live and B in a grace of its own; D alone is live, and A
+    until its grace ends. B and C stay dead in every mode, and presenting them is no reuse: a client that lost the
+    race for A did nothing wrong, and D must survive it. A replayed after its grace is a reuse, which ends them all.
+    """
+    for earlier in presented.successors:
+        _supersede(earlier)
+    return _give_new(state, presented, kept)
+
+
+def _supersede(refresh_token: RefreshToken) -> None:
+    pending = [refresh_token]
+    while pending:
+        ended = pending.pop()
+        ended.superseded = True
+        pending.extend(ended.successors)
 
 
 def _keep(_state: State, presented: RefreshToken, kept: frozenset[str]) -> None:
+    """Give none: the presented token stays good."""
     presented.scopes = kept
 
 
 RULES: Mapping[RotationMode, RotationRule] = {
-    RotationMode.ROTATE: RotationRule(_unused, _replace),
-    RotationMode.GRACE: RotationRule(_unused_or_in_grace, _replace_once),
+    RotationMode.ROTATE: RotationRule(_unused, _give_new),
+    RotationMode.SAME: RotationRule(_unused_or_in_grace, _give_same),
+    RotationMode.SIBLINGS: RotationRule(_unused_or_in_grace, _give_new),
+    RotationMode.LAST_WINS: RotationRule(_unused_or_in_grace, _give_last),
     RotationMode.NONE: RotationRule(_always, _keep),
 }

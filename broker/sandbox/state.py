@@ -27,14 +27,18 @@ class Family:
 
 @dataclass
 class RefreshToken:
-    """One refresh token; `successor` is the token that replaced it at `used_at`."""
+    """One refresh token; `successors` were given for it, the first at `used_at`.
+
+    It is `superseded` once another use of the token it was given for took its place.
+    """
 
     token: str = field(repr=False)
     family: Family
     scopes: frozenset[str]
     expires_at: float
     used_at: float | None = None
-    successor: RefreshToken | None = field(default=None, repr=False)
+    successors: list[RefreshToken] = field(default_factory=list, repr=False)
+    superseded: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,10 +81,15 @@ class Order:
 
 @dataclass
 class Counters:
-    """How the token endpoint and the API were called since the start or the last reset."""
+    """How the token endpoint and the API were called since the start or the last reset.
+
+    `reuses` are spent refresh tokens presented outside the rule; `families_ended` those that ended a family by it.
+    """
 
     token_calls: int = 0
     token_outcomes: Counter[str] = field(default_factory=Counter)
+    reuses: int = 0
+    families_ended: int = 0
     api_calls: Counter[str] = field(default_factory=Counter)
     last_token_call: Mapping[str, object] = field(default_factory=dict)
     last_api_scopes: list[str] = field(default_factory=list)

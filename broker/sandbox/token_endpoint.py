@@ -16,7 +16,7 @@ from broker.sandbox.behaviour import Narrowing, UnregisteredScope
 from broker.sandbox.client_auth import authenticate
 from broker.sandbox.config import ClientSeed
 from broker.sandbox.errors import TokenError, flat, invalid_request
-from broker.sandbox.rotation import RULES, new_refresh_token
+from broker.sandbox.rotation import RULES, is_reuse, new_refresh_token, note_reuse
 from broker.sandbox.state import Family, RefreshToken, State, state_of
 from broker.sandbox.tokens import granted_scopes, new_access_token, token_reply
 
@@ -60,11 +60,7 @@ def _client_credentials(state: State, client: ClientSeed, params: Params) -> dic
 
 def _refresh_token(state: State, client: ClientSeed, params: Params) -> dict[str, object]:
     """RFC 6749 §6: a new access token, and what the rotation mode makes of the refresh token."""
-    rule = RULES[state.behaviour.rotation]
     presented = _presented(state, client, params)
-    if not rule.redeemable(state, presented):
-        presented.family.revoked = True
-        raise _invalid_grant("the refresh token was used before")
     if state.behaviour.narrowing is Narrowing.IGNORED:
         asked = presented.scopes
     else:
@@ -72,7 +68,7 @@ def _refresh_token(state: State, client: ClientSeed, params: Params) -> dict[str
         if not asked <= presented.scopes:
             raise _invalid_scope("wider than the grant")
     kept = asked if state.behaviour.narrowing is Narrowing.STICKY else presented.scopes
-    successor = rule.advance(state, presented, kept)
+    successor = RULES[state.behaviour.rotation].advance(state, presented, kept)
     return _reply_for(state, presented.family, asked, successor)
 
 
@@ -119,8 +115,11 @@ def _presented(state: State, client: ClientSeed, params: Params) -> RefreshToken
     presented = state.refresh_tokens.get(_required(params, "refresh_token"))
     if presented is None or presented.family.client_id != client.client_id:
         raise _invalid_grant("unknown refresh token")
-    if presented.family.revoked or presented.expires_at <= state.now():
-        raise _invalid_grant("the refresh token is revoked or expired")
+    if is_reuse(state, presented):
+        note_reuse(state, presented)
+        raise _invalid_grant("the refresh token was used before")
+    if presented.superseded or presented.family.revoked or presented.expires_at <= state.now():
+        raise _invalid_grant("the refresh token is superseded, revoked or expired")
     return presented
 
 

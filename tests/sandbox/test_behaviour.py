@@ -97,6 +97,8 @@ async def test_the_life_of_tokens_can_be_changed(sandbox: SandboxDriver, clock: 
         {"access_token_seconds": 0},
         {"access_token_seconds": True},
         {"access_token_seconds": "60"},
+        {"rotation": "grace"},
+        {"reuse_detection": 1},
         {"grace_seconds": -1},
         {"grace_seconds": float("inf")},
         {"grace_seconds": float("nan")},
