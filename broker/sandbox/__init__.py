@@ -32,7 +32,7 @@ How it can fail (`Failure`, scripted for the next N calls of the token endpoint 
     stays spent, and the answer is lost).
 
 The admin endpoint (`/sandbox/admin/…`, loopback and bearer token)
-    GET, PATCH behaviour; POST, DELETE failures; POST refresh-tokens, refresh-tokens/revoke,
+    GET, PATCH behaviour; POST, DELETE failures; GET, POST refresh-tokens; POST refresh-tokens/revoke,
     refresh-tokens/inspect; POST codes; POST access-tokens/revoke; GET counters; POST reset.
 """
 

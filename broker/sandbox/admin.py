@@ -14,9 +14,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from broker.sandbox.behaviour import changed
-from broker.sandbox.rotation import new_refresh_token
+from broker.sandbox.rotation import is_live, new_refresh_token
 from broker.sandbox.script import MAX_FAILURES, parse_failure
-from broker.sandbox.state import AuthorizationCode, Family, RefreshToken, State, new_state, state_of
+from broker.sandbox.state import AuthorizationCode, RefreshToken, State, new_state, state_of
 
 Command = Callable[[Request, State, Mapping[str, Any]], dict[str, Any]]
 CODE_SECONDS = 600
@@ -29,6 +29,7 @@ def admin_routes() -> list[Route]:
         ("PATCH", "/behaviour", _change_behaviour),
         ("POST", "/failures", _script_failures),
         ("DELETE", "/failures", _clear_failures),
+        ("GET", "/refresh-tokens", _list_refresh_tokens),
         ("POST", "/refresh-tokens", _create_refresh_token),
         ("POST", "/refresh-tokens/revoke", _revoke_refresh_token),
         ("POST", "/refresh-tokens/inspect", _inspect_refresh_token),
@@ -94,10 +95,26 @@ def _clear_failures(_request: Request, state: State, _body: Mapping[str, Any]) -
     return {"cleared": cleared}
 
 
+def _list_refresh_tokens(_request: Request, state: State, _body: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell every refresh token, oldest first, and which of its family lives."""
+    return {
+        "refresh_tokens": [
+            {
+                "token": refresh_token.token,
+                "family": refresh_token.family.number,
+                "used": refresh_token.used_at is not None,
+                "revoked": refresh_token.family.revoked,
+                "live": is_live(state, refresh_token),
+            }
+            for refresh_token in state.refresh_tokens.values()
+        ],
+    }
+
+
 def _create_refresh_token(_request: Request, state: State, body: Mapping[str, Any]) -> dict[str, Any]:
     """Start a family as a consent would: for `client_id`, and optionally `user_id`, `scopes`, `lifetime_seconds`."""
     client = state.clients[str(body["client_id"])]
-    family = Family(client.client_id, _user_id(state, body, client.owner))
+    family = state.new_family(client.client_id, _user_id(state, body, client.owner))
     refresh_token = new_refresh_token(state, family, _scopes(body, client.scopes), body.get("lifetime_seconds"))
     return {"refresh_token": refresh_token.token, "scope": " ".join(sorted(refresh_token.scopes))}
 

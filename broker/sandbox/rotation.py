@@ -46,9 +46,16 @@ def new_refresh_token(
 def is_reuse(state: State, presented: RefreshToken) -> bool:
     """Return whether presenting this token now is a reuse: it is spent, and the mode gives nothing more for it.
 
-    A superseded token was ended by the sandbox itself: whoever presents it is refused, and has proved nothing.
+    That stays so when its family has ended, and past its life. A superseded token was ended by the sandbox itself:
+    whoever presents it is refused, and has proved nothing.
     """
     return not presented.superseded and not RULES[state.behaviour.rotation].redeemable(state, presented)
+
+
+def is_live(state: State, refresh_token: RefreshToken) -> bool:
+    """Return whether this token would be redeemed now."""
+    ended = refresh_token.superseded or refresh_token.family.revoked or refresh_token.expires_at <= state.now()
+    return not ended and not is_reuse(state, refresh_token)
 
 
 def note_reuse(state: State, presented: RefreshToken) -> None:

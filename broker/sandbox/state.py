@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from broker.sandbox.script import Failure, Target
 class Family:
     """A person's consent, and every refresh token that descends from it; dead once `revoked`."""
 
+    number: int
     client_id: str
     user_id: int
     revoked: bool = False
@@ -106,6 +108,7 @@ class State:
     signing_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     access_tokens: dict[str, AccessToken] = field(default_factory=dict, repr=False)
     refresh_tokens: dict[str, RefreshToken] = field(default_factory=dict, repr=False)
+    family_numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1), repr=False)
     codes: dict[str, AuthorizationCode] = field(default_factory=dict, repr=False)
     assertion_ids: dict[str, float] = field(default_factory=dict, repr=False)
     orders: dict[str, Order] = field(default_factory=dict)
@@ -118,6 +121,10 @@ class State:
     def now(self) -> float:
         """Return the time in seconds since the epoch, by the configured clock."""
         return self.config.now()
+
+    def new_family(self, client_id: str, user_id: int) -> Family:
+        """Return the family of a new consent, numbered from 1."""
+        return Family(next(self.family_numbers), client_id, user_id)
 
     def account(self, user_id: int, path_id: str) -> AccountSeed | None:
         """Return the user's account with this trading account id or numeric id."""

@@ -16,7 +16,7 @@ from broker.sandbox.behaviour import Narrowing, UnregisteredScope
 from broker.sandbox.client_auth import authenticate
 from broker.sandbox.config import ClientSeed
 from broker.sandbox.errors import TokenError, flat, invalid_request
-from broker.sandbox.rotation import RULES, is_reuse, new_refresh_token, note_reuse
+from broker.sandbox.rotation import RULES, is_live, is_reuse, new_refresh_token, note_reuse
 from broker.sandbox.state import Family, RefreshToken, State, state_of
 from broker.sandbox.tokens import granted_scopes, new_access_token, token_reply
 
@@ -83,7 +83,7 @@ def _authorization_code(state: State, client: ClientSeed, params: Params) -> dic
     if code.redirect_uri != params.get("redirect_uri", ""):
         raise _invalid_grant("redirect_uri differs")
     _check_verifier(code.code_challenge, params.get("code_verifier"), client)
-    code.family = Family(client.client_id, code.user_id)
+    code.family = state.new_family(client.client_id, code.user_id)
     return _reply_for(state, code.family, code.scopes, new_refresh_token(state, code.family, code.scopes))
 
 
@@ -118,7 +118,7 @@ def _presented(state: State, client: ClientSeed, params: Params) -> RefreshToken
     if is_reuse(state, presented):
         note_reuse(state, presented)
         raise _invalid_grant("the refresh token was used before")
-    if presented.superseded or presented.family.revoked or presented.expires_at <= state.now():
+    if not is_live(state, presented):
         raise _invalid_grant("the refresh token is superseded, revoked or expired")
     return presented
 

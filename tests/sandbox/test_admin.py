@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import httpx2
 import pytest
+from starlette.routing import Route
 
 from broker.sandbox import SandboxConfig, create_app
-from tests.sandbox.requests import ask
-from tests.support.sandbox import SandboxDriver
+from broker.sandbox.admin import admin_routes
+from tests.sandbox.requests import ask, refresh
+from tests.support.sandbox import FakeClock, SandboxDriver
 
 
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic x"}])
@@ -15,6 +17,13 @@ async def test_the_admin_token_is_required(sandbox: SandboxDriver, header: dict[
     """Without the admin token nothing is told or changed."""
     response = await sandbox.http.patch("/sandbox/admin/behaviour", json={"rotation": "none"}, headers=header)
     assert (401, "rotate") == (response.status_code, sandbox.running.state.behaviour.rotation)
+
+
+@pytest.mark.parametrize("route", admin_routes(), ids=lambda route: route.path)
+async def test_no_command_is_open(sandbox: SandboxDriver, route: Route) -> None:
+    """The list of refresh tokens, and every other command, wants the admin token."""
+    answers = [await sandbox.http.request(verb, route.path) for verb in sorted(route.methods or ())]
+    assert {401} == {answer.status_code for answer in answers}
 
 
 async def test_only_loopback_peers_are_heard() -> None:
@@ -91,3 +100,33 @@ async def test_counters_tell_grants_and_outcomes_and_no_secret(sandbox: SandboxD
         "client_credentials/invalid_client": 1,
     } == counters["token_outcomes"]
     assert [] == [secret for secret in (token, "desk-app-secret", "wrong") if secret in str(counters)]
+
+
+async def lives(sandbox: SandboxDriver) -> list[bool]:
+    """Return which refresh tokens are live, oldest first."""
+    return [told["live"] for told in await sandbox.refresh_tokens()]
+
+
+async def test_refresh_tokens_are_listed_by_family(sandbox: SandboxDriver) -> None:
+    """Each is told with its family's number, whether it is spent, whether its family ended, and whether it lives."""
+    old, other = await sandbox.refresh_token(), await sandbox.refresh_token()
+    new = (await refresh(sandbox, old)).json()["refresh_token"]
+    await sandbox.revoke(other)
+    assert [
+        {"token": old, "family": 1, "used": True, "revoked": False, "live": False},
+        {"token": other, "family": 2, "used": False, "revoked": True, "live": False},
+        {"token": new, "family": 1, "used": False, "revoked": False, "live": True},
+    ] == await sandbox.refresh_tokens()
+
+
+async def test_a_live_token_is_one_that_would_be_redeemed(sandbox: SandboxDriver, clock: FakeClock) -> None:
+    """In its grace a spent token lives, one whose place was taken does not, and none does past its life."""
+    await sandbox.behave(rotation="last_wins", grace_seconds=30, refresh_token_seconds=60)
+    old = await sandbox.refresh_token()
+    for _ in range(2):
+        await refresh(sandbox, old)
+    assert [True, False, True] == await lives(sandbox)
+    clock.advance(30)
+    assert [False, False, True] == await lives(sandbox)
+    clock.advance(30)
+    assert [False, False, False] == await lives(sandbox)

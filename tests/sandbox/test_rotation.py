@@ -45,6 +45,15 @@ async def test_a_family_ends_once_and_every_reuse_is_counted(sandbox: SandboxDri
     assert (0, 0) == await reuses(sandbox)
 
 
+async def test_a_spent_token_past_its_life_is_still_a_reuse(sandbox: SandboxDriver, clock: FakeClock) -> None:
+    """The sandbox forgets no spent token; one that only expired was not reused."""
+    spent, unused = [await sandbox.refresh_token(lifetime_seconds=10) for _ in range(2)]
+    await redeemed(sandbox, spent)
+    clock.advance(10)
+    assert [400, 400] == await statuses(sandbox, spent, unused)
+    assert (1, 1) == await reuses(sandbox)
+
+
 async def test_without_reuse_detection_the_family_lives(sandbox: SandboxDriver) -> None:
     """A reuse is refused and counted, and its descendants work on."""
     await sandbox.behave(reuse_detection=False)

@@ -72,6 +72,11 @@ class SandboxDriver:
         created = await self._admin("POST", "/refresh-tokens", body)
         return str(created["refresh_token"])
 
+    async def refresh_tokens(self) -> list[dict[str, Any]]:
+        """Return `token`, `family`, `used`, `revoked`, `live` of every refresh token, oldest first."""
+        told = await self._admin("GET", "/refresh-tokens")
+        return list(told["refresh_tokens"])
+
     async def revoke(self, refresh_token: str) -> None:
         """End the consent that this refresh token belongs to."""
         await self._admin("POST", "/refresh-tokens/revoke", {"refresh_token": refresh_token})
