@@ -5,6 +5,7 @@ broker, keeps all state in memory, answers on loopback only, and marks every rep
 
 What it answers
     `POST /v1/oauth2/token` (JSON and form; client_credentials, refresh_token, authorization_code),
+    `POST /v1/oauth2/revoke` (RFC 7009; a refresh token ends its whole family with the access tokens given to it),
     `/health`, users, accounts, balances, positions, and orders: place, replace, cancel, preview, list.
     Undocumented points are decided the way the RFCs say. There is no market: an accepted order rests as
     `NEW` until it is replaced or cancelled.
@@ -17,6 +18,7 @@ How it can misbehave (`Behaviour`, set at start or through the admin endpoint)
                         ones; `none` no new token, the presented one stays good
     reuse_detection     whether a spent token that is presented outside that rule ends the family; without it the
                         token is refused alone
+    revocation          `on`, `off` (404), `unsupported` (400 unsupported_token_type)
     scope_reply         what is granted: `honest`, `ignore` (all the client has), `wider`, `narrower`
     reply_scope         the reply's `scope` field: what was `granted`, what was `asked`, or `absent`
     scope_claim         the access token's `scope` claim: `string`, `list` or `absent`
@@ -26,7 +28,7 @@ How it can misbehave (`Behaviour`, set at start or through the admin endpoint)
     api_requests, api_window_seconds
                         each client's allowance at the API; past it 429 with Retry-After
 
-How it can fail (`Failure`, scripted for the next N calls of the token endpoint or of the API)
+How it can fail (`Failure`, scripted for the next N calls of a target: `token`, `revoke` or `api`)
     Any status and headers, with a body that is flat, nested, rfc, empty, html, huge, echo, truncated, drip,
     hang, cut or drop; before the request is looked at, or after it took effect (a spent refresh token
     stays spent, and the answer is lost).

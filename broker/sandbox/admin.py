@@ -156,6 +156,7 @@ def _counters(_request: Request, state: State, _body: Mapping[str, Any]) -> dict
     return {
         "token_calls": counters.token_calls,
         "token_outcomes": dict(counters.token_outcomes),
+        "revocations": {"calls": counters.revocation_calls, "outcomes": dict(counters.revocation_outcomes)},
         "reuses": counters.reuses,
         "families_ended": counters.families_ended,
         "api_calls": dict(counters.api_calls),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from email.utils import formatdate
-from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -20,14 +19,16 @@ from broker.sandbox import api_accounts, api_orders, api_users
 from broker.sandbox.admin import admin_routes
 from broker.sandbox.api_access import Handler, protected
 from broker.sandbox.config import SandboxConfig
-from broker.sandbox.errors import ApiError, Shape, error_response
+from broker.sandbox.errors import ApiError, Shape, error_response, http_error
 from broker.sandbox.failures import failing
+from broker.sandbox.revocation_endpoint import revoke
 from broker.sandbox.script import Target
 from broker.sandbox.state import new_state
 from broker.sandbox.token_endpoint import token
 
 MARK = ("Aries-Sandbox", "1")
 TOKEN_PATH = "/v1/oauth2/token"  # noqa: S105, no token
+REVOCATION_PATH = "/v1/oauth2/revoke"
 DEFAULT_ISSUER = "http://127.0.0.1"
 
 _FLAT, _NESTED = Shape.FLAT, Shape.NESTED
@@ -59,6 +60,7 @@ def create_app(config: SandboxConfig) -> Starlette:
         routes=[
             Route("/health", _health),
             Route(TOKEN_PATH, failing(Target.TOKEN, token), methods=["POST"]),
+            Route(REVOCATION_PATH, failing(Target.REVOKE, revoke), methods=["POST"]),
             *api,
             *admin_routes(),
         ],
@@ -80,9 +82,7 @@ async def _health(_request: Request) -> Response:
 
 
 def _http_error(_request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    phrase = HTTPStatus(status)
-    return error_response(ApiError(status, phrase.name, phrase.phrase.lower()), Shape.NESTED)
+    return http_error(error.status_code if isinstance(error, HTTPException) else 500)
 
 
 def _unexpected(_request: Request, _error: Exception) -> Response:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from broker.sandbox.parsing import Parser, mapping, or_none, parsed, scopes, seconds, truth, whole
+from broker.sandbox.parsing import Parser, mapping, on_or_off, or_none, parsed, scopes, seconds, truth, whole
 
 
 class Narrowing(StrEnum):
@@ -61,6 +61,14 @@ class UnregisteredScope(StrEnum):
     DROP = "drop"
 
 
+class Revocation(StrEnum):
+    """Whether tokens can be revoked: yes, there is no such endpoint, or it does not take this kind of token."""
+
+    ON = "on"
+    OFF = "off"
+    UNSUPPORTED = "unsupported"
+
+
 @dataclass(frozen=True)
 class Behaviour:
     """The switches of the sandbox; the defaults are a well-behaved Aries. Spans are in seconds."""
@@ -69,6 +77,7 @@ class Behaviour:
     rotation: RotationMode = RotationMode.ROTATE
     grace_seconds: float = 30.0
     reuse_detection: bool = True
+    revocation: Revocation = Revocation.ON
     scope_reply: ScopeReply = ScopeReply.HONEST
     wider_scopes: tuple[str, ...] = ("order:execution",)
     reply_scope: ReplyScope = ReplyScope.GRANTED
@@ -99,6 +108,7 @@ _PARSERS: Mapping[str, Parser] = {
     "rotation": RotationMode,
     "grace_seconds": seconds,
     "reuse_detection": truth,
+    "revocation": on_or_off(Revocation),
     "scope_reply": ScopeReply,
     "wider_scopes": scopes,
     "reply_scope": ReplyScope,

@@ -1,4 +1,4 @@
-"""Client authentication at the token endpoint (RFC 6749 §2.3, RFC 7523)."""
+"""Client authentication at the token and revocation endpoints (RFC 6749 §2.3, RFC 7523)."""
 
 from __future__ import annotations
 

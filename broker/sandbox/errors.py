@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from enum import Enum
+from http import HTTPStatus
 
 from starlette.responses import JSONResponse, Response
 
@@ -69,6 +70,12 @@ def error_response(error: ApiError, shape: Shape) -> Response:
         details = {"field": error.field} if error.field else {}
         body = nested(error.status, error.code, error.message, details)
     return JSONResponse(body, status_code=error.status, headers=dict(error.headers))
+
+
+def http_error(status: int) -> Response:
+    """Return the nested reply for what HTTP alone refuses, such as a path that is not there."""
+    phrase = HTTPStatus(status)
+    return error_response(ApiError(status, phrase.name, phrase.phrase.lower()), Shape.NESTED)
 
 
 def flat(error: str, code: str, description: str, field: str | None = None) -> dict[str, object]:

@@ -37,11 +37,15 @@ def failing(target: Target, endpoint: Endpoint) -> Endpoint:
 
 
 def _count(state: State, target: Target) -> None:
-    if target is Target.TOKEN:
-        state.counters.token_calls += 1
-        state.counters.token_outcomes["-/scripted"] += 1
-    else:
-        state.counters.api_calls["scripted"] += 1
+    match target:
+        case Target.TOKEN:
+            state.counters.token_calls += 1
+            state.counters.token_outcomes["-/scripted"] += 1
+        case Target.REVOKE:
+            state.counters.revocation_calls += 1
+            state.counters.revocation_outcomes["-/scripted"] += 1
+        case Target.API:
+            state.counters.api_calls["scripted"] += 1
 
 
 @dataclass(frozen=True)

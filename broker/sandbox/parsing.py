@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import Any
 
 Parser = Callable[[Any], object]
@@ -50,6 +51,11 @@ def truth(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError("true or false")  # noqa: TRY004, one error for every wrong value
     return value
+
+
+def on_or_off(choices: type[StrEnum]) -> Parser:
+    """Return a parser of choices among which are `on` and `off`, words that YAML reads as truth values."""
+    return lambda value: choices(("off", "on")[value] if isinstance(value, bool) else value)
 
 
 def scopes(value: object) -> tuple[str, ...]:

@@ -52,10 +52,14 @@ def is_reuse(state: State, presented: RefreshToken) -> bool:
     return not presented.superseded and not RULES[state.behaviour.rotation].redeemable(state, presented)
 
 
+def has_ended(state: State, refresh_token: RefreshToken) -> bool:
+    """Return whether this token is over, spent or not: superseded, of an ended family, or past its life."""
+    return refresh_token.superseded or refresh_token.family.revoked or refresh_token.expires_at <= state.now()
+
+
 def is_live(state: State, refresh_token: RefreshToken) -> bool:
     """Return whether this token would be redeemed now."""
-    ended = refresh_token.superseded or refresh_token.family.revoked or refresh_token.expires_at <= state.now()
-    return not ended and not is_reuse(state, refresh_token)
+    return not has_ended(state, refresh_token) and not is_reuse(state, refresh_token)
 
 
 def note_reuse(state: State, presented: RefreshToken) -> None:

@@ -16,6 +16,7 @@ class Target(StrEnum):
 
     TOKEN = "token"  # noqa: S105, the name of an endpoint
     API = "api"
+    REVOKE = "revoke"
 
 
 class When(StrEnum):

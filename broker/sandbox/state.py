@@ -45,12 +45,18 @@ class RefreshToken:
 
 @dataclass(frozen=True)
 class AccessToken:
-    """What an access token is good for."""
+    """What an access token is good for; `refresh_token` came with it, or gave it where rotation is `none`."""
 
     client_id: str
     user_id: int
     scopes: frozenset[str]
     expires_at: float
+    refresh_token: RefreshToken | None = None
+
+    @property
+    def family(self) -> Family | None:
+        """The family it was given to; none for client credentials."""
+        return None if self.refresh_token is None else self.refresh_token.family
 
 
 @dataclass
@@ -83,13 +89,15 @@ class Order:
 
 @dataclass
 class Counters:
-    """How the token endpoint and the API were called since the start or the last reset.
+    """How the endpoints and the API were called since the start or the last reset.
 
     `reuses` are spent refresh tokens presented outside the rule; `families_ended` those that ended a family by it.
     """
 
     token_calls: int = 0
     token_outcomes: Counter[str] = field(default_factory=Counter)
+    revocation_calls: int = 0
+    revocation_outcomes: Counter[str] = field(default_factory=Counter)
     reuses: int = 0
     families_ended: int = 0
     api_calls: Counter[str] = field(default_factory=Counter)

@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
-from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from broker.sandbox.behaviour import Narrowing, UnregisteredScope
 from broker.sandbox.client_auth import authenticate
+from broker.sandbox.client_request import NO_STORE, Params, is_json, parse_params, refusal, required
 from broker.sandbox.config import ClientSeed
-from broker.sandbox.errors import TokenError, flat, invalid_request
+from broker.sandbox.errors import TokenError
 from broker.sandbox.rotation import RULES, is_live, is_reuse, new_refresh_token, note_reuse
-from broker.sandbox.state import Family, RefreshToken, State, state_of
+from broker.sandbox.state import RefreshToken, State, state_of
 from broker.sandbox.tokens import granted_scopes, new_access_token, token_reply
-
-Params = Mapping[str, str]
-_NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
 async def token(request: Request) -> Response:
     """Answer a token request, and count how it went."""
     state = state_of(request)
     state.counters.token_calls += 1
-    body_is_json = request.headers.get("content-type", "").split(";")[0].strip().lower() == "application/json"
+    body_is_json = is_json(request)
     grant_type, seen = "-", {}
     try:
-        params = _params(await request.body(), body_is_json=body_is_json)
+        params = parse_params(await request.body(), body_is_json=body_is_json)
         # Only known names are counted, so that a caller cannot grow the counters.
         grant_type = params["grant_type"] if params.get("grant_type") in _GRANTS else "-"
         seen = {"grant_type": grant_type, "body": "json" if body_is_json else "form", "scope": params.get("scope")}
@@ -45,9 +40,9 @@ async def token(request: Request) -> Response:
         reply = _GRANTS.get(grant_type, _unsupported)(state, client, params)
     except TokenError as error:
         _count(state, grant_type, error.error, seen)
-        return _refusal(error)
+        return refusal(error)
     _count(state, grant_type, "issued", {**seen, "granted": reply.get("scope")})
-    return JSONResponse(reply, headers=_NO_STORE)
+    return JSONResponse(reply, headers=NO_STORE)
 
 
 def _client_credentials(state: State, client: ClientSeed, params: Params) -> dict[str, object]:
@@ -69,12 +64,12 @@ def _refresh_token(state: State, client: ClientSeed, params: Params) -> dict[str
             raise _invalid_scope("wider than the grant")
     kept = asked if state.behaviour.narrowing is Narrowing.STICKY else presented.scopes
     successor = RULES[state.behaviour.rotation].advance(state, presented, kept)
-    return _reply_for(state, presented.family, asked, successor)
+    return _reply_for(state, asked, successor or presented, is_named=successor is not None)
 
 
 def _authorization_code(state: State, client: ClientSeed, params: Params) -> dict[str, object]:
     """RFC 6749 §4.1.3 and RFC 7636 §4.6: a code works once; a second use ends what the first gave."""
-    code = state.codes.get(_required(params, "code"))
+    code = state.codes.get(required(params, "code"))
     if code is None or code.client_id != client.client_id or code.expires_at <= state.now():
         raise _invalid_grant("unknown or expired code")
     if code.family is not None:
@@ -84,11 +79,11 @@ def _authorization_code(state: State, client: ClientSeed, params: Params) -> dic
         raise _invalid_grant("redirect_uri differs")
     _check_verifier(code.code_challenge, params.get("code_verifier"), client)
     code.family = state.new_family(client.client_id, code.user_id)
-    return _reply_for(state, code.family, code.scopes, new_refresh_token(state, code.family, code.scopes))
+    return _reply_for(state, code.scopes, new_refresh_token(state, code.family, code.scopes), is_named=True)
 
 
 def _unsupported(_state: State, _client: ClientSeed, params: Params) -> dict[str, object]:
-    _required(params, "grant_type")
+    required(params, "grant_type")
     raise _unsupported_grant_type()
 
 
@@ -102,17 +97,20 @@ _GRANTS: Mapping[str, Callable[[State, ClientSeed, Params], dict[str, object]]] 
 
 def _reply_for(
     state: State,
-    family: Family,
     asked: frozenset[str],
-    refresh_token: RefreshToken | None,
+    refresh_token: RefreshToken,
+    *,
+    is_named: bool,
 ) -> dict[str, object]:
+    family = refresh_token.family
     granted = granted_scopes(state, asked, family.client_id)
-    access_token = new_access_token(state, family.client_id, family.user_id, granted)
-    return token_reply(state, access_token, asked=asked, granted=granted, refresh_token=refresh_token)
+    access_token = new_access_token(state, family.client_id, family.user_id, granted, refresh_token)
+    named = refresh_token if is_named else None
+    return token_reply(state, access_token, asked=asked, granted=granted, refresh_token=named)
 
 
 def _presented(state: State, client: ClientSeed, params: Params) -> RefreshToken:
-    presented = state.refresh_tokens.get(_required(params, "refresh_token"))
+    presented = state.refresh_tokens.get(required(params, "refresh_token"))
     if presented is None or presented.family.client_id != client.client_id:
         raise _invalid_grant("unknown refresh token")
     if is_reuse(state, presented):
@@ -144,32 +142,6 @@ def _check_verifier(code_challenge: str | None, code_verifier: str | None, clien
         raise _invalid_grant("code_verifier does not match")
 
 
-def _params(body: bytes, *, body_is_json: bool) -> Params:
-    try:
-        pairs = _json_pairs(body) if body_is_json else parse_qsl(body.decode("utf-8"), strict_parsing=bool(body))
-    except ValueError as cause:
-        raise invalid_request("the body cannot be read") from cause
-    params = dict(pairs)
-    if len(params) != len(pairs):
-        raise invalid_request("a parameter appears twice")
-    return params
-
-
-def _json_pairs(body: bytes) -> list[tuple[str, str]]:
-    document = json.loads(body, object_pairs_hook=list)
-    if not isinstance(document, list) or not all(
-        isinstance(pair, tuple) and isinstance(pair[1], str) for pair in document
-    ):
-        raise ValueError("an object of strings")
-    return document
-
-
-def _required(params: Params, name: str) -> str:
-    if name not in params:
-        raise invalid_request(f"{name} is missing", name)
-    return params[name]
-
-
 def _invalid_grant(description: str) -> TokenError:
     return TokenError("invalid_grant", description)
 
@@ -180,14 +152,6 @@ def _invalid_scope(description: str) -> TokenError:
 
 def _unsupported_grant_type() -> TokenError:
     return TokenError("unsupported_grant_type", "no such grant_type", field="grant_type")
-
-
-def _refusal(error: TokenError) -> Response:
-    body = flat(error.error, error.error.upper(), error.description, error.field)
-    headers = dict(_NO_STORE)
-    if error.status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = 'Basic realm="aries-sandbox"'
-    return JSONResponse(body, status_code=error.status, headers=headers)
 
 
 def _count(state: State, grant_type: str, outcome: str, seen: Mapping[str, object]) -> None:

@@ -8,7 +8,7 @@ import secrets
 import jwt
 
 from broker.sandbox.behaviour import ReplyScope, ScopeClaim, ScopeReply
-from broker.sandbox.state import AccessToken, RefreshToken, State
+from broker.sandbox.state import AccessToken, Family, RefreshToken, State
 
 
 def granted_scopes(state: State, asked: frozenset[str], client_id: str) -> frozenset[str]:
@@ -25,8 +25,14 @@ def granted_scopes(state: State, asked: frozenset[str], client_id: str) -> froze
             return frozenset(sorted(asked)[:-1])
 
 
-def new_access_token(state: State, client_id: str, user_id: int, scopes: frozenset[str]) -> str:
-    """Return a signed access token (RFC 9068 claims), remembered until it expires."""
+def new_access_token(
+    state: State,
+    client_id: str,
+    user_id: int,
+    scopes: frozenset[str],
+    refresh_token: RefreshToken | None = None,
+) -> str:
+    """Return a signed access token (RFC 9068 claims), remembered until it expires, with where it came from."""
     now = state.now()
     expires_at = math.ceil(now + state.behaviour.access_token_seconds)
     claims: dict[str, object] = {
@@ -44,7 +50,7 @@ def new_access_token(state: State, client_id: str, user_id: int, scopes: frozens
         claims["scope"] = sorted(scopes)
     token = jwt.encode(claims, state.signing_key, algorithm="HS256", headers={"typ": "at+jwt"})
     _forget_expired(state, now)
-    state.access_tokens[token] = AccessToken(client_id, user_id, scopes, expires_at)
+    state.access_tokens[token] = AccessToken(client_id, user_id, scopes, expires_at, refresh_token)
     return token
 
 
@@ -71,6 +77,12 @@ def token_reply(
         reply["scope"] = " ".join(sorted(said))
     overridden = {**reply, **behaviour.reply_overrides}
     return {name: value for name, value in overridden.items() if value is not None}
+
+
+def forget_access_tokens(state: State, family: Family) -> None:
+    """Make the access tokens given to this family unknown to the API."""
+    for token in [token for token, access in state.access_tokens.items() if access.family is family]:
+        del state.access_tokens[token]
 
 
 def _forget_expired(state: State, now: float) -> None:

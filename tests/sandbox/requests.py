@@ -19,6 +19,11 @@ async def refresh(sandbox: SandboxDriver, refresh_token: str, **params: str) -> 
     return await ask(sandbox, grant_type="refresh_token", refresh_token=refresh_token, **params)
 
 
+async def revoke(sandbox: SandboxDriver, token: str, **params: str) -> httpx2.Response:
+    """Send a JSON revocation request with the default client's credentials."""
+    return await sandbox.http.post("/v1/oauth2/revoke", json={**CREDENTIALS, "token": token, **params})
+
+
 async def access_token(sandbox: SandboxDriver, scope: str = "") -> str:
     """Return an access token with these scopes, or with all the client has."""
     response = await ask(sandbox, grant_type="client_credentials", scope=scope)

@@ -96,6 +96,13 @@ def test_flags_are_entries_of_a_seed() -> None:
     )
 
 
+@pytest.mark.parametrize(("value", "read"), [("on", "on"), ("off", "off"), ("unsupported", "unsupported")])
+def test_on_and_off_are_words(value: str, read: str) -> None:
+    """A switch with the choices `on` and `off` takes them as they are typed, which YAML reads as truth values."""
+    config = with_flags(SandboxConfig(), behaviour=[f"revocation={value}", "reuse_detection=off"])
+    assert (read, False) == (config.behaviour.revocation, config.behaviour.reuse_detection)
+
+
 @pytest.mark.parametrize("flags", [{"clients": ["a:b"]}, {"users": ["{"]}, {"behaviour": ["rotation"]}])
 def test_wrong_flags_are_refused(flags: dict[str, list[str]]) -> None:
     """A flag that is no such entry is a ValueError."""

@@ -54,7 +54,7 @@ class SandboxDriver:
         return await self._admin("PATCH", "/behaviour", changes)
 
     async def fail(self, count: int = 1, **failure: object) -> None:
-        """Script the next `count` calls of a target (`token`, unless `target="api"`) to fail."""
+        """Script the next `count` calls of a target (`token`, unless `revoke` or `api` is named) to fail."""
         await self._admin("POST", "/failures", {"count": count, **failure})
 
     async def clear_failures(self) -> None:
@@ -99,7 +99,7 @@ class SandboxDriver:
         await self._admin("POST", "/access-tokens/revoke")
 
     async def counters(self) -> dict[str, Any]:
-        """Return how the token endpoint and the API were called."""
+        """Return how the endpoints and the API were called, and how often spent refresh tokens were presented."""
         return await self._admin("GET", "/counters")
 
     async def reset(self) -> None:
