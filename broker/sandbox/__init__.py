@@ -18,6 +18,8 @@ How it can misbehave (`Behaviour`, set at start or through the admin endpoint)
                         ones; `none` no new token, the presented one stays good
     reuse_detection     whether a spent token that is presented outside that rule ends the family; without it the
                         token is refused alone
+    refresh_kills_access_tokens
+                        whether a refresh makes the access tokens given to its family before unknown to the API
     revocation          `on`, `off` (404), `unsupported` (400 unsupported_token_type)
     scope_reply         what is granted: `honest`, `ignore` (all the client has), `wider`, `narrower`
     reply_scope         the reply's `scope` field: what was `granted`, what was `asked`, or `absent`

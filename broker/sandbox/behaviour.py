@@ -77,6 +77,7 @@ class Behaviour:
     rotation: RotationMode = RotationMode.ROTATE
     grace_seconds: float = 30.0
     reuse_detection: bool = True
+    refresh_kills_access_tokens: bool = False
     revocation: Revocation = Revocation.ON
     scope_reply: ScopeReply = ScopeReply.HONEST
     wider_scopes: tuple[str, ...] = ("order:execution",)
@@ -108,6 +109,7 @@ _PARSERS: Mapping[str, Parser] = {
     "rotation": RotationMode,
     "grace_seconds": seconds,
     "reuse_detection": truth,
+    "refresh_kills_access_tokens": truth,
     "revocation": on_or_off(Revocation),
     "scope_reply": ScopeReply,
     "wider_scopes": scopes,

@@ -16,7 +16,7 @@ from broker.sandbox.config import ClientSeed
 from broker.sandbox.errors import TokenError
 from broker.sandbox.rotation import RULES, is_live, is_reuse, new_refresh_token, note_reuse
 from broker.sandbox.state import RefreshToken, State, state_of
-from broker.sandbox.tokens import granted_scopes, new_access_token, token_reply
+from broker.sandbox.tokens import forget_access_tokens, granted_scopes, new_access_token, token_reply
 
 
 async def token(request: Request) -> Response:
@@ -64,6 +64,8 @@ def _refresh_token(state: State, client: ClientSeed, params: Params) -> dict[str
             raise _invalid_scope("wider than the grant")
     kept = asked if state.behaviour.narrowing is Narrowing.STICKY else presented.scopes
     successor = RULES[state.behaviour.rotation].advance(state, presented, kept)
+    if state.behaviour.refresh_kills_access_tokens:
+        forget_access_tokens(state, presented.family)
     return _reply_for(state, asked, successor or presented, is_named=successor is not None)
 
 

@@ -99,6 +99,7 @@ async def test_the_life_of_tokens_can_be_changed(sandbox: SandboxDriver, clock: 
         {"access_token_seconds": "60"},
         {"rotation": "grace"},
         {"reuse_detection": 1},
+        {"refresh_kills_access_tokens": "yes"},
         {"revocation": "never"},
         {"revocation": 1},
         {"grace_seconds": -1},

@@ -12,6 +12,12 @@ GRANT = ["account:information", "order:execution", "user:information"]
 NARROW = "account:information"
 
 
+async def api_statuses(sandbox: SandboxDriver, *access_tokens: str) -> list[int]:
+    """Return how the API answers each of these access tokens."""
+    headers = [{"Authorization": f"Bearer {access}"} for access in access_tokens]
+    return [(await sandbox.http.get("/v1/users/me", headers=header)).status_code for header in headers]
+
+
 async def test_strict_rotation_replaces_the_token(sandbox: SandboxDriver) -> None:
     """A refresh gives a new refresh token with the known prefix, and the old one is used."""
     old = await sandbox.refresh_token(scopes=GRANT)
@@ -28,6 +34,26 @@ async def test_without_rotation_the_token_stays(sandbox: SandboxDriver) -> None:
     token = await sandbox.refresh_token()
     replies = [await refresh(sandbox, token) for _ in range(2)]
     assert [(200, False)] * 2 == [(reply.status_code, "refresh_token" in reply.json()) for reply in replies]
+
+
+@pytest.mark.parametrize("rotation", ["rotate", "none"])
+@pytest.mark.parametrize(("kills", "after_a_refresh"), [(False, 200), (True, 401)])
+async def test_a_refresh_can_end_earlier_access_tokens(
+    sandbox: SandboxDriver,
+    rotation: str,
+    kills: bool,
+    after_a_refresh: int,
+) -> None:
+    """With the switch, a refresh that succeeds ends the access tokens its family got before, and no others."""
+    await sandbox.behave(refresh_kills_access_tokens=kills, rotation=rotation)
+    token, other = [await sandbox.refresh_token(scopes=["user:information"]) for _ in range(2)]
+    of_other = (await refresh(sandbox, other)).json()["access_token"]
+    old = (await refresh(sandbox, token)).json()
+    token = old.get("refresh_token", token)
+    await refresh(sandbox, token, scope="order:execution")
+    assert [200, 200] == await api_statuses(sandbox, old["access_token"], of_other)
+    new = (await refresh(sandbox, token)).json()["access_token"]
+    assert [after_a_refresh, 200, 200] == await api_statuses(sandbox, old["access_token"], new, of_other)
 
 
 @pytest.mark.parametrize("rotation", ["rotate", "none"])
