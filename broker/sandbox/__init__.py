@@ -33,7 +33,9 @@ How it can misbehave (`Behaviour`, set at start or through the admin endpoint)
 How it can fail (`Failure`, scripted for the next N calls of a target: `token`, `revoke` or `api`)
     Any status and headers, with a body that is flat, nested, rfc, empty, html, huge, echo, truncated, drip,
     hang, cut or drop; before the request is looked at, or after it took effect (a spent refresh token
-    stays spent, and the answer is lost).
+    stays spent, and the answer is lost). With `delay_seconds` the reply is sent that much later, and the
+    connection closes without it when failures are cleared meanwhile or the sandbox stops. The body `true` is the
+    true reply, unchanged, which needs `when=after`: so a good answer comes late.
 
 The admin endpoint (`/sandbox/admin/…`, loopback and bearer token)
     GET, PATCH behaviour; POST, DELETE failures; GET, POST refresh-tokens; POST refresh-tokens/revoke,

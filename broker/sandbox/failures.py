@@ -1,4 +1,4 @@
-"""Scripted failures: an endpoint wrapped so that its next calls go wrong."""
+"""Scripted failures: an endpoint wrapped so that its next calls go wrong, or are answered late."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def failing(target: Target, endpoint: Endpoint) -> Endpoint:
         failure = state.failures[target].popleft()
         if failure.when is When.BEFORE:
             _count(state, target)
-            return await _failed(failure, request, None)
-        return await _failed(failure, request, await endpoint(request))
+            return await _failed(failure, request, state, None)
+        return await _failed(failure, request, state, await endpoint(request))
 
     return answer
 
@@ -58,12 +58,13 @@ class _Occasion:
     true_reply: Response
 
 
-async def _failed(failure: Failure, request: Request, answered: Response | None) -> Response:
+async def _failed(failure: Failure, request: Request, state: State, answered: Response | None) -> Response:
     """Return the failure's reply; `answered` is the true one, where the call took effect."""
     body = (await request.body()).decode("utf-8", "replace")
     received = f"{body} {request.headers.get('authorization', '')}"
     scripted = _flat(failure, "scripted failure")
-    return _BODIES[failure.body](_Occasion(failure, state_of(request), received, answered or scripted))
+    reply = _BODIES[failure.body](_Occasion(failure, state, received, answered or scripted))
+    return _Late(reply, failure.delay_seconds, state) if failure.delay_seconds else reply
 
 
 def _flat(failure: Failure, description: str) -> Response:
@@ -130,12 +131,24 @@ class _Hang(Response):
         self._state = state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002, ASGI's signature
-        gone = asyncio.ensure_future(_disconnected(receive))
-        released = asyncio.ensure_future(self._state.released.wait())
-        _, pending = await asyncio.wait({gone, released}, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
+        await _interrupted(self._state, receive, None)
         _abort(scope)
+
+
+class _Late(Response):
+    """A reply that is sent after a while; where the wait ends early the connection closes without it."""
+
+    def __init__(self, reply: Response, delay: float, state: State) -> None:
+        super().__init__()
+        self._reply = reply
+        self._delay = delay
+        self._state = state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if await _interrupted(self._state, receive, self._delay):
+            _abort(scope)
+        else:
+            await self._reply(scope, receive, send)
 
 
 class _Cut(Response):
@@ -164,6 +177,16 @@ def _abort(scope: Scope) -> None:
     scope["state"]["transport"].abort()
 
 
+async def _interrupted(state: State, receive: Receive, seconds: float | None) -> bool:
+    """Wait, and return whether the peer went away or waiting calls were released before these seconds were over."""
+    gone = asyncio.ensure_future(_disconnected(receive))
+    released = asyncio.ensure_future(state.released.wait())
+    done, pending = await asyncio.wait({gone, released}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    return bool(done)
+
+
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -182,4 +205,5 @@ _BODIES: Mapping[FailureBody, Callable[[_Occasion], Response]] = {
     FailureBody.HANG: lambda occasion: _Hang(occasion.state),
     FailureBody.CUT: lambda occasion: _Cut(bytes(occasion.true_reply.body), occasion.true_reply.status_code),
     FailureBody.DROP: lambda _occasion: _Drop(),
+    FailureBody.TRUE: lambda occasion: occasion.true_reply,
 }

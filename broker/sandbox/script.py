@@ -1,4 +1,4 @@
-"""What can be scripted to fail, and how."""
+"""What can be scripted to fail or to be late, and how."""
 
 from __future__ import annotations
 
@@ -41,11 +41,12 @@ class FailureBody(StrEnum):
     HANG = "hang"
     CUT = "cut"
     DROP = "drop"
+    TRUE = "true"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """One scripted failure; `drip_seconds` is the pause before each byte of a `drip`."""
+    """One scripted failure: its reply is sent `delay_seconds` later, and a `drip` pauses before each byte."""
 
     target: Target = Target.TOKEN
     status: int = 500
@@ -54,6 +55,7 @@ class Failure:
     error: str = "server_error"
     headers: Mapping[str, str] = field(default_factory=dict)
     drip_seconds: float = 0.1
+    delay_seconds: float = 0.0
 
 
 def parse_failure(fields: Mapping[str, object]) -> Failure:
@@ -62,7 +64,10 @@ def parse_failure(fields: Mapping[str, object]) -> Failure:
     Raises:
         ValueError: a field is unknown, or its value is not one it takes.
     """
-    return Failure(**parsed(fields, _PARSERS))
+    failure = Failure(**parsed(fields, _PARSERS))
+    if failure.body is FailureBody.TRUE and failure.when is When.BEFORE:
+        raise ValueError("body: there is a true reply only with when=after")
+    return failure
 
 
 _PARSERS: Mapping[str, Parser] = {
@@ -73,4 +78,5 @@ _PARSERS: Mapping[str, Parser] = {
     "error": text,
     "headers": headers,
     "drip_seconds": seconds,
+    "delay_seconds": seconds,
 }

@@ -123,7 +123,7 @@ class State:
     failures: dict[Target, deque[Failure]] = field(default_factory=lambda: {target: deque() for target in Target})
     api_times: dict[str, deque[float]] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
-    # Set when the sandbox stops or is reset: calls that hang or drip then end.
+    # Set when the sandbox stops or is reset: calls that hang, drip or are late then end.
     released: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 
     def now(self) -> float:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import httpx2
 import pytest
 
 from broker.sandbox.failures import HUGE_BYTES
-from tests.sandbox.requests import ask, bearer, refresh
+from tests.sandbox.requests import ask, bearer, refresh, revoke
 from tests.support.sandbox import SandboxDriver
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize(
@@ -94,10 +96,10 @@ async def test_the_connection_can_close(sandbox: SandboxDriver, body: str) -> No
     assert 200 == (await ask(sandbox, grant_type="client_credentials")).status_code
 
 
-@pytest.mark.parametrize("body", ["hang", "drip"])
-async def test_slow_calls_end_when_failures_are_cleared(sandbox: SandboxDriver, body: str) -> None:
-    """A call that hangs, or drips for hours, ends when the script is cleared, without a whole reply."""
-    await sandbox.fail(body=body, drip_seconds=3600)
+@pytest.mark.parametrize("script", [{"body": "hang"}, {"body": "drip", "drip_seconds": 3600}, {"delay_seconds": 3600}])
+async def test_slow_calls_end_when_failures_are_cleared(sandbox: SandboxDriver, script: dict[str, Any]) -> None:
+    """A call that hangs, drips for hours or is late by one ends when the script is cleared, without a whole reply."""
+    await sandbox.fail(**script)
     call = asyncio.ensure_future(ask(sandbox, grant_type="client_credentials"))
     # Clearing wakes only calls that wait already, so it is repeated until this one did.
     while (await sandbox.counters())["token_calls"] == 0:
@@ -105,15 +107,58 @@ async def test_slow_calls_end_when_failures_are_cleared(sandbox: SandboxDriver, 
     while not call.done():
         await sandbox.clear_failures()
     whole = call.exception() is None and call.result().content != b""
-    assert not whole
+    assert (False, False) == (whole, isinstance(call.exception(), httpx2.TimeoutException))
 
 
-async def test_a_hang_ends_with_its_peer(sandbox: SandboxDriver) -> None:
+@pytest.mark.parametrize("script", [{"body": "hang"}, {"delay_seconds": 3600}])
+async def test_a_call_that_waits_ends_with_its_peer(sandbox: SandboxDriver, script: dict[str, Any]) -> None:
     """A peer that gives up leaves nothing running."""
-    await sandbox.fail(body="hang")
+    await sandbox.fail(**script)
     with pytest.raises(httpx2.ReadTimeout):
         await sandbox.http.post("/v1/oauth2/token", json={}, timeout=0.05)
+    await until(lambda: not sandbox.running._connections.tasks)
     assert 200 == (await ask(sandbox, grant_type="client_credentials")).status_code
+
+
+@pytest.mark.parametrize("target", ["token", "revoke", "api"])
+async def test_a_true_reply_can_be_late(sandbox: SandboxDriver, target: str) -> None:
+    """The reply is what it would have been, and comes no sooner than scripted."""
+    header, clock = await bearer(sandbox), asyncio.get_running_loop()
+    calls = {
+        "token": lambda: ask(sandbox, grant_type="client_credentials", scope="user:information"),
+        "revoke": lambda: revoke(sandbox, "unknown"),
+        "api": lambda: sandbox.http.get("/v1/users/me", headers=header),
+    }
+    await sandbox.fail(target=target, status=503, body="true", when="after", delay_seconds=0.05)
+    begun = clock.time()
+    late = await calls[target]()
+    took = clock.time() - begun
+    prompt = await calls[target]()
+    assert took >= 0.05
+    assert (200, dict(prompt.headers)) == (late.status_code, dict(late.headers))
+
+
+async def test_a_late_reply_is_to_a_request_that_took_effect(sandbox: SandboxDriver) -> None:
+    """While its reply waits the refresh token is spent already; who ends the wait loses the reply."""
+    token = await sandbox.refresh_token()
+    await sandbox.fail(body="true", when="after", delay_seconds=3600)
+    call = asyncio.ensure_future(refresh(sandbox, token))
+    while not (await sandbox.inspect(token))["used"]:
+        pass
+    assert not call.done()
+    while not call.done():
+        await sandbox.clear_failures()
+    assert isinstance(call.exception(), httpx2.ReadError | httpx2.RemoteProtocolError)
+
+
+async def test_a_failure_can_be_late(sandbox: SandboxDriver) -> None:
+    """A scripted error comes no sooner than scripted, and nothing else is changed of it."""
+    clock = asyncio.get_running_loop()
+    await sandbox.fail(status=503, error="x", delay_seconds=0.05)
+    begun = clock.time()
+    response = await ask(sandbox, grant_type="client_credentials")
+    assert clock.time() - begun >= 0.05
+    assert (503, "x") == (response.status_code, response.json()["error"])
 
 
 @pytest.mark.parametrize(("when", "spent"), [("before", False), ("after", True)])

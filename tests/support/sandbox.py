@@ -58,7 +58,7 @@ class SandboxDriver:
         await self._admin("POST", "/failures", {"count": count, **failure})
 
     async def clear_failures(self) -> None:
-        """Drop scripted failures, and end calls that hang or drip."""
+        """Drop scripted failures, and end calls that hang, drip or are late."""
         await self._admin("DELETE", "/failures")
 
     async def refresh_token(
