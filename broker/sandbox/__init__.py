@@ -29,6 +29,8 @@ How it can misbehave (`Behaviour`, set at start or through the admin endpoint)
     reply_overrides     any field of the token reply set to any value; null leaves it out (`expires_in: null`)
     api_requests, api_window_seconds
                         each client's allowance at the API; past it 429 with Retry-After
+    clock_skew_seconds  how far iat, nbf and exp of access tokens and the Date of replies are off, at most a day ahead
+                        or (negative) behind; what the sandbox decides, it decides by its true clock
 
 How it can fail (`Failure`, scripted for the next N calls of a target: `token`, `revoke` or `api`)
     Any status and headers, with a body that is flat, nested, rfc, empty, html, huge, echo, truncated, drip,

@@ -23,7 +23,7 @@ from broker.sandbox.errors import ApiError, Shape, error_response, http_error
 from broker.sandbox.failures import failing
 from broker.sandbox.revocation_endpoint import revoke
 from broker.sandbox.script import Target
-from broker.sandbox.state import new_state
+from broker.sandbox.state import State, new_state
 from broker.sandbox.token_endpoint import token
 
 MARK = ("Aries-Sandbox", "1")
@@ -92,7 +92,7 @@ def _unexpected(_request: Request, _error: Exception) -> Response:
 
 
 class _Marked:
-    """Marks every reply as the sandbox's, and dates it by the sandbox's clock."""
+    """Marks every reply as the sandbox's, and dates it by the sandbox's clock and the skew it is told to show."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -103,7 +103,8 @@ class _Marked:
                 headers = MutableHeaders(scope=message)
                 headers[MARK[0]] = MARK[1]
                 if scope["type"] == "http":
-                    headers["Date"] = formatdate(scope["app"].state.sandbox.now(), usegmt=True)
+                    state: State = scope["app"].state.sandbox
+                    headers["Date"] = formatdate(state.now() + state.behaviour.clock_skew_seconds, usegmt=True)
             await send(message)
 
         await self._app(scope, receive, send_marked)

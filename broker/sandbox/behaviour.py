@@ -89,6 +89,7 @@ class Behaviour:
     reply_overrides: Mapping[str, object] = field(default_factory=dict)
     api_requests: int | None = None
     api_window_seconds: float = 1.0
+    clock_skew_seconds: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return the switches as JSON values."""
@@ -121,4 +122,5 @@ _PARSERS: Mapping[str, Parser] = {
     "reply_overrides": mapping,
     "api_requests": or_none(whole(0, 1_000_000)),
     "api_window_seconds": seconds,
+    "clock_skew_seconds": whole(-86_400, 86_400),
 }

@@ -127,7 +127,7 @@ class State:
     released: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 
     def now(self) -> float:
-        """Return the time in seconds since the epoch, by the configured clock."""
+        """Return the time in seconds since the epoch, by the configured clock, which decides everything here."""
         return self.config.now()
 
     def new_family(self, client_id: str, user_id: int) -> Family:

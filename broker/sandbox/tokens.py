@@ -35,13 +35,15 @@ def new_access_token(
     """Return a signed access token (RFC 9068 claims), remembered until it expires, with where it came from."""
     now = state.now()
     expires_at = math.ceil(now + state.behaviour.access_token_seconds)
+    skew = state.behaviour.clock_skew_seconds
     claims: dict[str, object] = {
         "iss": state.config.issuer,
         "aud": state.config.issuer,
         "sub": str(user_id),
         "client_id": client_id,
-        "iat": int(now),
-        "exp": expires_at,
+        "iat": int(now) + skew,
+        "nbf": int(now) + skew,
+        "exp": expires_at + skew,
         "jti": secrets.token_urlsafe(12),
     }
     if state.behaviour.scope_claim is ScopeClaim.STRING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import jwt
@@ -89,6 +90,27 @@ async def test_the_life_of_tokens_can_be_changed(sandbox: SandboxDriver, clock: 
     assert 401 == (await sandbox.http.get("/v1/users/me", headers=header)).status_code
 
 
+@pytest.mark.parametrize("skew", [-86_400, 300, 86_400])
+async def test_the_clock_shown_can_be_off(sandbox: SandboxDriver, clock: FakeClock, skew: int) -> None:
+    """Times in tokens and the Date of every reply are off by the skew; lives and graces end when they would have."""
+    await sandbox.behave(clock_skew_seconds=skew, access_token_seconds=10, rotation="same", grace_seconds=10)
+    old = await sandbox.refresh_token(lifetime_seconds=20)
+    response = await refresh(sandbox, old)
+    reply, shown = response.json(), int(clock()) + skew
+    claims = claims_of(reply["access_token"])
+    assert (shown, shown, shown + 10) == (claims["iat"], claims["nbf"], claims["exp"])
+    assert (10, 2_592_000) == (reply["expires_in"], reply["refresh_token_expires_in"])
+    header = {"Authorization": f"Bearer {reply['access_token']}"}
+    for seconds, status in ((9, 200), (1, 401)):
+        clock.advance(seconds)
+        answer = await sandbox.http.get("/v1/users/me", headers=header)
+        assert (status, clock() + skew) == (
+            answer.status_code,
+            parsedate_to_datetime(answer.headers["Date"]).timestamp(),
+        )
+    assert (400, 1) == ((await refresh(sandbox, old)).status_code, (await sandbox.counters())["reuses"])
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -108,6 +130,9 @@ async def test_the_life_of_tokens_can_be_changed(sandbox: SandboxDriver, clock: 
         {"wider_scopes": "withdraw"},
         {"reply_overrides": []},
         {"api_requests": -1},
+        {"clock_skew_seconds": 86_401},
+        {"clock_skew_seconds": -86_401},
+        {"clock_skew_seconds": 0.5},
     ],
 )
 def test_wrong_switches_are_refused(changes: dict[str, object]) -> None:

@@ -39,6 +39,7 @@ async def test_client_credentials_grant_what_was_asked(sandbox: SandboxDriver, c
         "client_id": "desk-app",
         "scope": "account:information order:information",
         "iat": int(clock()),
+        "nbf": int(clock()),
         "exp": int(clock()) + 3600,
         "jti": "",
     }
