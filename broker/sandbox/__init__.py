@@ -6,21 +6,26 @@ broker, keeps all state in memory, answers on loopback only, and marks every rep
 What it answers
     `POST /v1/oauth2/token` (JSON and form; client_credentials, refresh_token, authorization_code),
     `POST /v1/oauth2/revoke` (RFC 7009; a refresh token ends its whole family with the access tokens given to it),
+    `GET /.well-known/oauth-authorization-server` (RFC 8414; the issuer is the root, unless it was configured),
     `/health`, users, accounts, balances, positions, and orders: place, replace, cancel, preview, list.
     Undocumented points are decided the way the RFCs say. There is no market: an accepted order rests as
     `NEW` until it is replaced or cancelled.
 
 How it can misbehave (`Behaviour`, set at start or through the admin endpoint)
     narrowing           what a narrower `scope` on a refresh does: `additional` (RFC 6749 §6), `sticky`, `ignored`
-    rotation            what a refresh gives, and a spent token again within `grace_seconds` of its first use:
-                        `rotate` a new token, refused; `same` a new token, the same one; `siblings` a new token,
-                        one more, and all stay live; `last_wins` a new token, one more in place of the earlier
-                        ones; `none` no new token, the presented one stays good
-    reuse_detection     whether a spent token that is presented outside that rule ends the family; without it the
-                        token is refused alone
+    rotation            what a spent refresh token gives when it is presented again
+                        `rotate`     nothing: it is refused
+                        `same`       within `grace_seconds` of its first use, the token that it gave then
+                        `siblings`   within the same, one more new token each time, and all of them live
+                        `last_wins`  within the same, a new token each time, in place of those it gave before:
+                                     they are refused from then on, with all that descends from them
+                        `none`       it is never spent: a refresh names no new token
+    reuse_detection     whether a spent token that is presented outside that rule ends its whole family (true), or is
+                        refused alone
     refresh_kills_access_tokens
                         whether a refresh makes the access tokens given to its family before unknown to the API
     revocation          `on`, `off` (404), `unsupported` (400 unsupported_token_type)
+    metadata            `on`, `off` (404)
     scope_reply         what is granted: `honest`, `ignore` (all the client has), `wider`, `narrower`
     reply_scope         the reply's `scope` field: what was `granted`, what was `asked`, or `absent`
     scope_claim         the access token's `scope` claim: `string`, `list` or `absent`
@@ -42,6 +47,9 @@ How it can fail (`Failure`, scripted for the next N calls of a target: `token`, 
 The admin endpoint (`/sandbox/admin/…`, loopback and bearer token)
     GET, PATCH behaviour; POST, DELETE failures; GET, POST refresh-tokens; POST refresh-tokens/revoke,
     refresh-tokens/inspect; POST codes; POST access-tokens/revoke; GET counters; POST reset.
+    The list of refresh tokens says of each its `family`, and whether it is `used`, `revoked` (its family ended) or
+    `live` (would be redeemed now). The counters say how calls went, and `reuses` how often a spent token was
+    presented outside the rule, `families_ended` how often that ended a family.
 """
 
 from __future__ import annotations

@@ -21,14 +21,13 @@ from broker.sandbox.api_access import Handler, protected
 from broker.sandbox.config import SandboxConfig
 from broker.sandbox.errors import ApiError, Shape, error_response, http_error
 from broker.sandbox.failures import failing
-from broker.sandbox.revocation_endpoint import revoke
+from broker.sandbox.metadata import METADATA_PATH, metadata
+from broker.sandbox.revocation_endpoint import REVOCATION_PATH, revoke
 from broker.sandbox.script import Target
 from broker.sandbox.state import State, new_state
-from broker.sandbox.token_endpoint import token
+from broker.sandbox.token_endpoint import TOKEN_PATH, token
 
 MARK = ("Aries-Sandbox", "1")
-TOKEN_PATH = "/v1/oauth2/token"  # noqa: S105, no token
-REVOCATION_PATH = "/v1/oauth2/revoke"
 DEFAULT_ISSUER = "http://127.0.0.1"
 
 _FLAT, _NESTED = Shape.FLAT, Shape.NESTED
@@ -59,6 +58,7 @@ def create_app(config: SandboxConfig) -> Starlette:
     app = Starlette(
         routes=[
             Route("/health", _health),
+            Route(METADATA_PATH, metadata),
             Route(TOKEN_PATH, failing(Target.TOKEN, token), methods=["POST"]),
             Route(REVOCATION_PATH, failing(Target.REVOKE, revoke), methods=["POST"]),
             *api,

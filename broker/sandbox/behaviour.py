@@ -69,6 +69,13 @@ class Revocation(StrEnum):
     UNSUPPORTED = "unsupported"
 
 
+class Metadata(StrEnum):
+    """Whether there is a metadata document."""
+
+    ON = "on"
+    OFF = "off"
+
+
 @dataclass(frozen=True)
 class Behaviour:
     """The switches of the sandbox; the defaults are a well-behaved Aries. Spans are in seconds."""
@@ -79,6 +86,7 @@ class Behaviour:
     reuse_detection: bool = True
     refresh_kills_access_tokens: bool = False
     revocation: Revocation = Revocation.ON
+    metadata: Metadata = Metadata.ON
     scope_reply: ScopeReply = ScopeReply.HONEST
     wider_scopes: tuple[str, ...] = ("order:execution",)
     reply_scope: ReplyScope = ReplyScope.GRANTED
@@ -112,6 +120,7 @@ _PARSERS: Mapping[str, Parser] = {
     "reuse_detection": truth,
     "refresh_kills_access_tokens": truth,
     "revocation": on_or_off(Revocation),
+    "metadata": on_or_off(Metadata),
     "scope_reply": ScopeReply,
     "wider_scopes": scopes,
     "reply_scope": ReplyScope,

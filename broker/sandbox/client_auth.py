@@ -17,7 +17,7 @@ from broker.sandbox.state import State
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 MAX_ASSERTION_SECONDS = 300
-_ALGORITHMS = ["ES256", "ES384", "RS256", "PS256", "EdDSA"]
+ALGORITHMS = ["ES256", "ES384", "RS256", "PS256", "EdDSA"]
 
 
 def authenticate(
@@ -91,7 +91,7 @@ def _by_assertion(state: State, params: Mapping[str, str]) -> ClientSeed:
         claims = jwt.decode(
             assertion,
             _verification_key(client, jwt.get_unverified_header(assertion)),
-            algorithms=_ALGORITHMS,
+            algorithms=ALGORITHMS,
             # Times are checked below, by the sandbox's own clock.
             options={"verify_exp": False, "verify_iat": False, "verify_nbf": False, "verify_aud": False},
         )

@@ -16,6 +16,8 @@ from broker.sandbox.rotation import has_ended
 from broker.sandbox.state import State, state_of
 from broker.sandbox.tokens import forget_access_tokens
 
+REVOCATION_PATH = "/v1/oauth2/revoke"
+
 
 async def revoke(request: Request) -> Response:
     """Answer a revocation request, and count how it went."""

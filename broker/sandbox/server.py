@@ -17,9 +17,10 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from broker.sandbox.app import MARK, TOKEN_PATH, create_app
+from broker.sandbox.app import MARK, create_app
 from broker.sandbox.config import SandboxConfig
 from broker.sandbox.state import State
+from broker.sandbox.token_endpoint import TOKEN_PATH
 
 STOP_SECONDS = 2.0
 

@@ -18,6 +18,8 @@ from broker.sandbox.rotation import RULES, is_live, is_reuse, new_refresh_token,
 from broker.sandbox.state import RefreshToken, State, state_of
 from broker.sandbox.tokens import forget_access_tokens, granted_scopes, new_access_token, token_reply
 
+TOKEN_PATH = "/v1/oauth2/token"  # noqa: S105, no token
+
 
 async def token(request: Request) -> Response:
     """Answer a token request, and count how it went."""

@@ -124,6 +124,7 @@ async def test_the_clock_shown_can_be_off(sandbox: SandboxDriver, clock: FakeClo
         {"refresh_kills_access_tokens": "yes"},
         {"revocation": "never"},
         {"revocation": 1},
+        {"metadata": "unsupported"},
         {"grace_seconds": -1},
         {"grace_seconds": float("inf")},
         {"grace_seconds": float("nan")},

@@ -96,11 +96,14 @@ def test_flags_are_entries_of_a_seed() -> None:
     )
 
 
-@pytest.mark.parametrize(("value", "read"), [("on", "on"), ("off", "off"), ("unsupported", "unsupported")])
-def test_on_and_off_are_words(value: str, read: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("revocation", "on"), ("revocation", "off"), ("revocation", "unsupported"), ("metadata", "off")],
+)
+def test_on_and_off_are_words(name: str, value: str) -> None:
     """A switch with the choices `on` and `off` takes them as they are typed, which YAML reads as truth values."""
-    config = with_flags(SandboxConfig(), behaviour=[f"revocation={value}", "reuse_detection=off"])
-    assert (read, False) == (config.behaviour.revocation, config.behaviour.reuse_detection)
+    config = with_flags(SandboxConfig(), behaviour=[f"{name}={value}"])
+    assert value == config.behaviour.as_json()[name]
 
 
 @pytest.mark.parametrize("flags", [{"clients": ["a:b"]}, {"users": ["{"]}, {"behaviour": ["rotation"]}])
