@@ -11,7 +11,7 @@ define generate
 $(PROTOC) --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
 endef
 
-.PHONY: help demo test check fmt proto proto-check proto-release bench lock
+.PHONY: help demo test check fmt proto proto-check proto-release bench lock model
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ proto-check: .venv/installed ## Fail when the committed stubs are not what the p
 
 proto-release: .venv/installed ## Record the protos as released: later changes must not break them
 	cd proto && ../$(BIN)/buf build --exclude-source-info -o released.binpb
+
+model: .venv/installed ## Check the redeem protocol against every order of crashes, pauses and provider faults, at full size
+	@$(BIN)/python -m tests.model
 
 bench: .venv/installed ## Measure GetToken against an empty method on this machine
 	@$(BIN)/python -m tests.bench.get_token

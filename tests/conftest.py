@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 from _pytest.terminal import TerminalReporter
+from hypothesis import HealthCheck, settings
 
 from tests.support.pgbouncer import PgBouncer, running_pgbouncer
 from tests.support.postgres import PostgresServer, running_postgres
 
 TESTS = Path(__file__).parent
 WITHOUT_SOCKETS = (TESTS / "core", TESTS / "flows")
+
+# A slow machine is no fault of the code's.
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -23,7 +23,7 @@ log = structlog.get_logger("broker.metrics")
 
 
 class Metrics:
-    """`Telemetry`, and the page that shows it."""
+    """`Telemetry` and `RedeemTelemetry`, and the page that shows them."""
 
     def __init__(
         self, grant_counts: Callable[[], Awaitable[Mapping[str, int]]], count_seconds: float = COUNT_SECONDS
@@ -53,6 +53,20 @@ class Metrics:
             "aries_broker_redeems",
             "Redeem attempts by provider and outcome.",
             ["provider", "outcome"],
+            registry=registry,
+        )
+        self._journal = Gauge(
+            "aries_broker_journal_entries",
+            "Received refresh tokens that only this process's journal holds.",
+            registry=registry,
+        )
+        self._journal_failures = Counter(
+            "aries_broker_journal_failures", "Entries the journal's disk did not take.", registry=registry
+        )
+        self._client_refused = Gauge(
+            "aries_broker_client_refused",
+            "1 while a provider refuses a client's credentials.",
+            ["provider", "client"],
             registry=registry,
         )
         self._dropped = Counter(
@@ -91,6 +105,25 @@ class Metrics:
         self._redeems.labels(provider, outcome).inc()
         if cause:
             log.warning("redeem_failed", provider=provider, client=client, outcome=outcome, cause=cause)
+
+    def store_refused(self, grant_id: str, step: str, cause: str) -> None:
+        """Log a step that the store refused for good."""
+        log.error("store_refused", grant_id=grant_id, step=step, cause=cause)
+
+    def journal_holds(self, entries: int) -> None:
+        """Show how many received tokens only the journal holds."""
+        self._journal.set(entries)
+
+    def journal_failed(self, grant_id: str) -> None:
+        """Count and log an entry that the disk did not take."""
+        self._journal_failures.inc()
+        log.error("journal_failed", grant_id=grant_id)
+
+    def client_refused(self, provider: str, client: str, *, refused: bool) -> None:
+        """Show, and log when it begins, that a provider refuses a client's credentials."""
+        self._client_refused.labels(provider, client).set(refused)
+        if refused:
+            log.error("client_refused", provider=provider, client=client)
 
     def denials_dropped(self, count: int) -> None:
         """Count denials whose event was not stored."""

@@ -243,6 +243,12 @@ class StoreUnavailableError(BrokerError):
     """The database did not answer in time."""
 
     reason = Reason.STORE_UNAVAILABLE
+    _LASTING: ClassVar = frozenset({"constraint", "schema", "mac", "key", "closed"})
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether trying the same again later can help."""
+        return self.cause not in self._LASTING
 
 
 class AuditUnavailableError(BrokerError):

@@ -13,56 +13,54 @@ from fractions import Fraction
 from random import Random
 from typing import Final
 
-from broker.core import policy, scopes
+from broker.core import scopes
 from broker.core.audit import Action, AuditEvent
 from broker.core.errors import (
-    GrantAmbiguousError,
     GrantConflictError,
-    GrantHeldError,
-    InvalidRequestError,
+    GrantUncertainError,
     LifetimeUnattainableError,
-    PolicyDeniedError,
+    OverloadedError,
+    ProviderRefusedClientError,
+    ProviderUnavailableError,
     RateLimitedError,
 )
 from broker.core.gcra import charge
-from broker.core.grant_state import Hold
-from broker.core.identity import CallerId, Role
-from broker.core.models import LimitTarget, Narrowing, Policy, Window
+from broker.core.models import LimitTarget, Narrowing, Window
 from broker.core.secret import Secret
 from broker.flows.catalog_view import CatalogView
+from broker.flows.decide import Decide, Decided, TokenRequest
 from broker.flows.limits import charges_for, spend
 from broker.flows.obtain import Obtain
 from broker.flows.receive import narrowing_proved
-from broker.flows.token_cache import CachedToken, TokenCache, least_life
+from broker.flows.token_cache import CachedToken, Need, TokenCache
 from broker.flows.trail import Trail
-from broker.flows.wish import Wish, wish_for
-from broker.ports import AuditSink, Buckets, Clock, Telemetry
+from broker.flows.wish import Wish
+from broker.ports import AuditSink, Buckets, Clock, RedeemTelemetry
 
 ATTAINABLE: Final = 0.8
 """Share of a token's life that a caller may ask for at least."""
 
+AFTER_RENEWAL: Final = (0.02, 0.1)
+"""Shares of a token's life, after the broker begins to renew it, between which callers are to come back."""
+LATEST: Final = 0.95
+"""Share of what is left of a token after which nobody should come back only then."""
+
 MAX_ROUNDS: Final = 4
 """How often a wish is decided anew because things moved while it waited."""
 
-MAX_DECISIONS: Final = 10_000
-"""Decisions kept of one version; callers vary their requests as they like."""
-
-MAX_NAMES: Final = 10
-"""Grant names told to a caller that has to choose."""
+PROVIDER_AWAY: Final = (
+    ProviderUnavailableError,
+    ProviderRefusedClientError,
+    RateLimitedError,
+    GrantUncertainError,
+    GrantConflictError,
+    OverloadedError,
+)
+"""Why there is no new token, while the old one, as long as it lives, is still good."""
 
 FORCED_WINDOW: Final = Window(rate=Fraction(1, 30), burst=1)
-"""Redeems that a caller forces with a high `min_lifetime`: one per key, and one per caller, in this window."""
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRequest:
-    """A caller's wish, fields as in the contract; `min_lifetime` in seconds, `grant` empty when left out."""
-
-    caller: CallerId
-    grant: str
-    scopes: tuple[str, ...]
-    min_lifetime: float | None
-    resource: str
+"""Redeems that a caller forces, with a high `min_lifetime` or a token it says the API refused: one per key, and one per
+caller, in this window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,37 +82,6 @@ class IssuedToken:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """What policy allowed as of a version.
-
-    Attributes:
-        requested: the request's own words, sorted.
-        policy: the one that covers them.
-        wish: what they mean.
-        accepted: wire scopes beyond those asked that the policy accepts.
-        known: the provider's configured wire scopes.
-    """
-
-    version: int
-    requested: tuple[str, ...]
-    policy: Policy
-    wish: Wish
-    accepted: frozenset[str]
-    known: frozenset[str]
-
-    def means_the_same(self, other: Decided) -> bool:
-        """Tell whether a token handed out on this decision may be handed out, with the same reply, on the other."""
-        mine, its = self.wish, other.wish
-        return (self.policy, mine.key, mine.client, mine.provider, mine.grant_scopes) == (
-            other.policy,
-            its.key,
-            its.client,
-            its.provider,
-            its.grant_scopes,
-        )
-
-
 class GetToken:
     """The flow; one per process."""
 
@@ -122,15 +89,17 @@ class GetToken:
         self,
         *,
         view: CatalogView,
+        decide: Decide,
         cache: TokenCache,
         obtain: Obtain,
         buckets: Buckets,
         audit: AuditSink,
         clock: Clock,
-        telemetry: Telemetry,
+        telemetry: RedeemTelemetry,
         random: Random,
     ) -> None:
         self._view = view
+        self._decide = decide
         self._cache = cache
         self._obtain = obtain
         self._buckets = buckets
@@ -138,8 +107,6 @@ class GetToken:
         self._clock = clock
         self._telemetry = telemetry
         self._random = random
-        self._decided: dict[tuple[CallerId, str, tuple[str, ...], str], Decided] = {}
-        self._decided_at = -1
 
     async def __call__(self, request: TokenRequest, trail: Trail) -> IssuedToken:
         """Return a token that carries no more than was asked and policy accepts.
@@ -203,61 +170,6 @@ class GetToken:
             if not self._obtain.is_getting(wish):  # another caller paid at the same moment
                 raise
 
-    # --- deciding ----------------------------------------------------------------------------------------------------
-
-    async def _decide(self, request: TokenRequest, requested: tuple[str, ...], trail: Trail) -> Decided:
-        """Return what this caller may have now, or raise; called anew after every wait.
-
-        A decision stands as long as the version it was made at; what was refused is looked at again.
-        """
-        if self._decided_at != self._view.version or len(self._decided) >= MAX_DECISIONS:
-            self._decided, self._decided_at = {}, self._view.version
-        wanted = (request.caller, request.grant, requested, request.resource)
-        decided = self._decided.get(wanted)
-        if decided is None:
-            decided = await self._decide_anew(request, requested, trail)
-            if decided.version == self._decided_at:
-                self._decided[wanted] = decided
-        wish = decided.wish
-        trail.grant, trail.client, trail.provider = wish.grant.name, wish.client.name, wish.provider.name
-        trail.policy = decided.policy.name
-        return decided
-
-    async def _decide_anew(self, request: TokenRequest, requested: tuple[str, ...], trail: Trail) -> Decided:
-        catalog = self._view.catalog
-        roles = policy.roles_of(catalog.roles, request.caller)
-        name = request.grant or await self._only_grant(request.caller, roles)
-        trail.grant = name
-        grant = await self._view.grant(name)
-        client = None if grant is None else catalog.clients.get(grant.client)
-        provider = None if client is None else catalog.providers.get(client.provider)
-        decision = policy.decide(catalog.policies, request.caller, name, frozenset(requested), provider, roles=roles)
-        if decision.policy is None or grant is None or client is None or provider is None:
-            raise PolicyDeniedError("no policy allows this caller the grant and every scope asked for")
-        trail.client, trail.provider, trail.policy = client.name, provider.name, decision.policy.name
-        if request.resource and request.resource not in provider.resources:
-            raise InvalidRequestError(
-                "the provider is not configured for this resource",
-                fields={"resource": "must be one of the provider's configured resources"},
-            )
-        asked = scopes.resolve(requested, provider)
-        if provider.frozen or grant.state.hold is not Hold.NONE:
-            raise GrantHeldError("the grant is held by operators")
-        wish = wish_for(grant, client, provider, asked, request.resource, str(request.caller))
-        accepted = scopes.accepted_excess(decision.policy.accept_excess, provider)
-        return Decided(catalog.version, requested, decision.policy, wish, accepted, scopes.known_wire(provider))
-
-    async def _only_grant(self, caller: CallerId, roles: frozenset[Role]) -> str:
-        patterns = policy.grant_patterns(self._view.catalog.policies, caller, roles)
-        names = await self._view.matching(patterns, MAX_NAMES) if patterns else ()
-        if len(names) != 1:
-            raise GrantAmbiguousError(
-                "name a grant: policy leaves this caller several" if names else "name a grant",
-                metadata={"grants": ",".join(names)},
-                fields={"grant": "required unless policy leaves exactly one"},
-            )
-        return names[0]
-
     # --- the token ---------------------------------------------------------------------------------------------------
 
     async def _token(self, request: TokenRequest, wish: Wish, *, fresh: bool) -> tuple[CachedToken | None, str]:
@@ -267,18 +179,27 @@ class GetToken:
         """
         now = self._clock.boottime()
         token = self._cache.find(wish.key, wish.token_origin, now)
+        need = Need(request.min_lifetime, request.rejected_fingerprint)
+        if token is None and need != Need():
+            token = await self._obtain.stored(wish)  # what others have already need not be forced
         if token is not None:
             self._check_attainable(request.min_lifetime, token)
-            if token.remaining(now) >= least_life(request.min_lifetime, token.life):
+            if need.met_by(token, now):
                 return token, ""
             if fresh:
                 return self._best_there_is(request.min_lifetime, token, now), ""
-        refusal = self._cache.refusal(wish.key, now)
-        if refusal is not None:
-            raise refusal
-        if token is not None and token.remaining(now) >= least_life(None, token.life):
-            await self._pay_for_force(request, wish)
-        return None, await self._obtain(wish, request.min_lifetime)
+        try:
+            refusal = self._cache.refusal(wish.key, now)
+            if refusal is not None:
+                raise refusal
+            if token is not None and Need().met_by(token, now):
+                await self._pay_for_force(request, wish)
+            return None, await self._obtain(wish, need)
+        except PROVIDER_AWAY:
+            held = self._cache.find(wish.key, wish.token_origin, self._clock.boottime())
+            if held is None or request.min_lifetime is not None or held.fingerprint == request.rejected_fingerprint:
+                raise
+            return held, ""  # to its end, since there is no other
 
     def _check_attainable(self, min_lifetime: float | None, token: CachedToken) -> None:
         if min_lifetime is not None and min_lifetime > ATTAINABLE * token.life:
@@ -314,7 +235,7 @@ class GetToken:
             scopes=decided.requested,
             expires_at=datetime.fromtimestamp(self._clock.now() + lifetime, UTC),
             lifetime=lifetime,
-            renew_after=lifetime * self._random.uniform(0.7, 0.9),
+            renew_after=self._renew_after(token, lifetime),
             narrowing=verdict.label,
             fingerprint=token.fingerprint,
             grant=wish.grant.name,
@@ -324,6 +245,14 @@ class GetToken:
             excess_scopes=tuple(sorted(verdict.excess)),
             source=source,
         )
+
+    def _renew_after(self, token: CachedToken, lifetime: float) -> float:
+        """Return when the caller should ask again: after the broker's own renewal, and no two callers together."""
+        if token.renew_at is not None:
+            renewed = token.renew_at - self._clock.boottime() + token.life * self._random.uniform(*AFTER_RENEWAL)
+            if 0 < renewed < lifetime * LATEST:
+                return renewed
+        return lifetime * self._random.uniform(0.7, 0.9)
 
     def _issue_event(self, trail: Trail, issued: IssuedToken) -> AuditEvent:
         return trail.event(

@@ -65,7 +65,7 @@ class ImportGrant:
     async def __call__(
         self, grant_name: str, refresh_token: Secret, trail: Trail, *, replace: bool = False
     ) -> Imported:
-        """Keep the token and redeem it; once it is kept, a caller that hangs up changes nothing.
+        """Keep the token and redeem it; a caller that hangs up meanwhile changes nothing.
 
         Args:
             grant_name: of a grant of type refresh_token.
@@ -89,12 +89,26 @@ class ImportGrant:
         if _works(grant.state) and not same and not replace:
             problem = "the grant has a refresh token that works: importing gives it up, which `replace` has to confirm"
             raise InvalidRequestError(problem, fields={"replace": problem})
-        await self._keep(grant, provider, refresh_token, trail)
-        task = asyncio.create_task(_redeem(self._redeem_now, grant_name))
+        task = asyncio.create_task(self._keep_and_redeem(grant, provider, refresh_token, trail))
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
         rotated = await asyncio.shield(task)
         return Imported(rotated, (OLD_HOLDER,) if rotated else (NOT_ROTATED, OLD_HOLDER))
+
+    async def _keep_and_redeem(self, grant: Grant, provider: Provider, refresh_token: Secret, trail: Trail) -> bool:
+        """Do both or, where keeping fails, neither: what is kept and not redeemed its old holder may still use."""
+        await self._keep(grant, provider, refresh_token, trail)
+        return await self._redeem_now(grant.name)
+
+    def _ended(self, task: asyncio.Task[bool]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # retrieved: a caller that hung up leaves no warning behind
+
+    async def aclose(self, grace: float) -> None:
+        """Wait up to `grace` seconds for what runs."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=grace)
 
     async def _find(self, name: str, trail: Trail) -> tuple[Grant, Provider]:
         catalog = await self._catalogs.load_catalog()
@@ -145,7 +159,3 @@ class ImportGrant:
 
 def _works(state: GrantState) -> bool:
     return state.current is not None and state.health is Health.OK and state.phase is not Phase.UNKNOWN
-
-
-async def _redeem(redeem_now: RedeemNow, grant_name: str) -> bool:
-    return await redeem_now(grant_name)

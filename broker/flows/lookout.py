@@ -8,7 +8,7 @@ from typing import Final
 
 from broker.core.errors import BrokerError
 from broker.core.models import AccessTokenKey
-from broker.ports import Clock, GrantStore, StoredAccessToken
+from broker.ports import AccessTokenStore, Clock, StoredAccessToken
 
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 0.2
@@ -17,8 +17,8 @@ LONGEST_PAUSE: Final = 0.2
 class Lookout:
     """Polls the store for all awaited keys at once, 20 ms apart growing to 200 ms with jitter, one poll in flight."""
 
-    def __init__(self, grants: GrantStore, clock: Clock, random: Random) -> None:
-        self._grants = grants
+    def __init__(self, access_tokens: AccessTokenStore, clock: Clock, random: Random) -> None:
+        self._access_tokens = access_tokens
         self._clock = clock
         self._random = random
         self._awaited: dict[AccessTokenKey, asyncio.Future[tuple[StoredAccessToken, float] | None]] = {}
@@ -51,7 +51,7 @@ class Lookout:
         awaited, self._awaited = self._awaited, {}
         read_at = self._clock.boottime()
         try:
-            found = await self._grants.find_access_tokens(list(awaited))
+            found = await self._access_tokens.find_access_tokens(list(awaited))
         except Exception as error:  # noqa: BLE001 - a bug as well: who waits has to be told
             for future in awaited.values():
                 future.set_exception(error.again() if isinstance(error, BrokerError) else error)

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
-from broker.core import lease
 from broker.core.errors import (
     BrokerError,
     ConsentRequiredError,
     GrantConflictError,
-    GrantHeldError,
-    GrantQuarantinedError,
     GrantUncertainError,
     OverloadedError,
     ProviderRefusedClientError,
@@ -24,13 +21,14 @@ from broker.core.errors import (
     RateLimitedError,
     ScopeNotGrantedError,
 )
-from broker.core.grant_state import Health, Hold, Phase
 from broker.core.models import AccessTokenKey, GrantType
 from broker.flows.lookout import Lookout
+from broker.flows.prospects import Prospects
 from broker.flows.receive import Receive, Received
-from broker.flows.token_cache import CachedToken, TokenCache, least_life
+from broker.flows.token_cache import CachedToken, Need, TokenCache
+from broker.flows.until_stored import Trouble
 from broker.flows.wish import Wish
-from broker.ports import Clock, GrantStore
+from broker.ports import AccessTokenStore, Clock
 
 MAX_WAITING: Final = 1_500
 """Callers waiting for tokens in this process; more are shed.
@@ -51,7 +49,6 @@ REFUSAL_MEMORY: Final = 30.0
 LONGEST_MEMORY: Final = 300.0
 """Longest time in seconds for which a refusal is remembered or a provider's Retry-After heeded."""
 
-Trouble = Callable[[BrokerError], None]
 LeaseKey = tuple[str, AccessTokenKey | None]
 
 
@@ -77,7 +74,7 @@ class _Queued:
     """A wish, and those who wait for it."""
 
     wish: Wish
-    min_lifetime: float | None
+    need: Need
     future: asyncio.Future[str]
     waiters: int = 0
 
@@ -122,14 +119,16 @@ class Obtain:
     def __init__(  # noqa: PLR0913 - each is a port or a part of the flow
         self,
         *,
-        grants: GrantStore,
+        access_tokens: AccessTokenStore,
+        prospects: Prospects,
         cache: TokenCache,
         receive: Receive,
         lookout: Lookout,
         redeem: dict[GrantType, Redeem],
         clock: Clock,
     ) -> None:
-        self._grants = grants
+        self._access_tokens = access_tokens
+        self._prospects = prospects
         self._cache = cache
         self._receive = receive
         self._lookout = lookout
@@ -139,12 +138,12 @@ class Obtain:
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting = 0
 
-    async def __call__(self, wish: Wish, min_lifetime: float | None) -> str:
+    async def __call__(self, wish: Wish, need: Need) -> str:
         """Return where the token came from (`store`, `provider`); whoever waited then looks up its own key.
 
         Args:
             wish: what to get.
-            min_lifetime: seconds the caller wants a stored token to live still, if it said so.
+            need: what a stored token must be to do.
 
         Raises:
             OverloadedError: too many wait already.
@@ -158,7 +157,7 @@ class Obtain:
         queued = queue.wishes.get(wish.key)
         if queued is None:
             future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-            queued = queue.wishes[wish.key] = _Queued(wish, min_lifetime, future)
+            queued = queue.wishes[wish.key] = _Queued(wish, need, future)
         queued.waiters += 1
         self._waiting += 1
         try:
@@ -173,6 +172,18 @@ class Obtain:
         """Tell whether the wish's token is being got already, so that one more waiter makes no further call."""
         queue = self._queues.get(_lease_key(wish))
         return queue is not None and wish.key in queue.wishes
+
+    async def stored(self, wish: Wish) -> CachedToken | None:
+        """Return the usable token the store has for the wish, and keep it in memory; None when it has none.
+
+        Raises:
+            StoreUnavailableError: the store is away.
+        """
+        token = await self._stored(wish)
+        if token is None:
+            return None
+        self._cache.put(token)
+        return self._cache.find(wish.key, wish.token_origin, self._clock.boottime())
 
     async def aclose(self, grace: float) -> None:
         """Wait up to `grace` seconds for what runs: a redeem whose token was sent must reach its end."""
@@ -209,7 +220,7 @@ class Obtain:
 
     async def _get(self, queued: _Queued, queue: _Queue) -> None:
         try:
-            source = await self._find_or_redeem(queued.wish, queued.min_lifetime, queue)
+            source = await self._find_or_redeem(queued.wish, queued.need, queue)
         except BaseException as error:  # whatever happened, the waiters are told
             queued.fail(error)
             if not isinstance(error, Exception):
@@ -218,31 +229,23 @@ class Obtain:
             if not queued.future.done():
                 queued.future.set_result(source)
 
-    async def _find_or_redeem(self, wish: Wish, min_lifetime: float | None, queue: _Queue) -> str:
+    async def _find_or_redeem(self, wish: Wish, need: Need, queue: _Queue) -> str:
         found = False
 
         async def wanted() -> bool:
             nonlocal found
-            found = self._good(await self._stored(wish), min_lifetime)
+            found = self._does(await self._stored(wish), need)
             return not found
 
         started = self._clock.boottime()
-        idle_at: int | None = None
         while await wanted():
             received = await self._try(wish, queue, wanted)
             if received is not None:
                 return self._accept(wish, received)
             if found:
                 break
-            before, idle_at = idle_at, await self._idle_at(wish)
-            if idle_at is not None and idle_at == before:
-                raise ProviderUnavailableError(
-                    "the last redeem of this grant failed a moment ago; try again",
-                    cause="backing_off",
-                    metadata={"failure": "backing_off"},
-                    retry_after=1.0,
-                )
-            if await self._appears(wish, min_lifetime, TAKE_EVERY if idle_at is None else 0.0):
+            busy = await self._prospects(wish.grant)
+            if await self._appears(wish, need, TAKE_EVERY if busy else 0.0):
                 break
             if self._clock.boottime() - started > PATIENCE:
                 raise GrantConflictError("another replica holds the grant for too long; try again", cause="lease_held")
@@ -252,6 +255,9 @@ class Obtain:
         """Redeem, remembering for a while what was refused so that it is not asked again by each caller."""
         try:
             return await self._redeem[wish.grant.type](wish, queue.report, wanted, queue.others_wait)
+        except GrantUncertainError:
+            await self._prospects(wish.grant)  # raises, unless the same token may soon be sent again
+            return None
         except ScopeNotGrantedError as error:
             self._remember(wish, error, REFUSAL_MEMORY, LONGEST_MEMORY)
             raise
@@ -259,7 +265,7 @@ class Obtain:
             wait = min(LONGEST_MEMORY, max(1.0, error.retry_after or 0.0))
             self._remember(wish, error, wait, wait)
             raise
-        except RateLimitedError as error:
+        except (RateLimitedError, ConsentRequiredError) as error:
             self._remember(wish, error, 1.0, 1.0)
             raise
 
@@ -267,63 +273,47 @@ class Obtain:
         self._cache.refuse(wish.key, error, self._clock.boottime(), memory, longest)
 
     def _accept(self, wish: Wish, received: Received) -> str:
-        if received.token is not None:
-            self._cache.put(received.token)
+        token = received.token
+        if token is not None:
+            self._cache.put(token)
+            if received.error is None and not token.usable(self._clock.boottime()):
+                received = replace(received, error=_dead_on_arrival())
         if received.error is not None:
             self._remember(wish, received.error, REFUSAL_MEMORY, LONGEST_MEMORY)
             raise received.error
         return "provider"
 
-    def _good(self, token: CachedToken | None, min_lifetime: float | None) -> bool:
+    def _does(self, token: CachedToken | None, need: Need) -> bool:
         """Cache a token read from the store and tell whether it does."""
         if token is None:
             return False
         self._cache.put(token)
-        now = self._clock.boottime()
-        return token.usable(now) and token.remaining(now) >= least_life(min_lifetime, token.life)
+        return need.met_by(token, self._clock.boottime())
 
     async def _stored(self, wish: Wish) -> CachedToken | None:
         read_at = self._clock.boottime()
-        found = await self._grants.find_access_tokens([wish.key])
+        found = await self._access_tokens.find_access_tokens([wish.key])
         stored = found.get(wish.key)
         return None if stored is None else await self._receive.open(wish, stored, read_at)
 
-    async def _appears(self, wish: Wish, min_lifetime: float | None, seconds: float) -> bool:
+    async def _appears(self, wish: Wish, need: Need, seconds: float) -> bool:
         """Look out, once at least, for a token that another owner brings."""
         until = self._clock.boottime() + seconds
         while True:
             seen = await self._lookout.look(wish.key)
             token = None if seen is None else await self._receive.open(wish, seen[0], seen[1])
-            if self._good(token, min_lifetime):
+            if self._does(token, need):
                 return True
             if self._clock.boottime() >= until:
                 return False
 
-    async def _idle_at(self, wish: Wish) -> int | None:
-        """Return the attempt at which a grant is idle that could not be taken, None while somebody is at work.
 
-        Raises:
-            BrokerError: waiting for the grant is hopeless.
-        """
-        if wish.grant.type is GrantType.CLIENT_CREDENTIALS:
-            return None
-        grant = await self._grants.get_grant(wish.grant.id)
-        if grant is None:
-            raise GrantConflictError("the grant was removed; try again", cause="removed")
-        state = grant.state
-        if state.hold is not Hold.NONE:
-            raise GrantHeldError("the grant is held by operators")
-        if state.current is None:
-            raise ConsentRequiredError("the grant has no refresh token: a person has to log in, or import one")
-        if state.health is Health.QUARANTINED:
-            raise GrantQuarantinedError("the provider refused the grant; it has to be authorized again")
-        if state.phase is Phase.SENT:
-            state = await self._grants.apply(wish.grant.id, lease.Unknown(None)) or state
-        if state.phase is Phase.UNKNOWN:
-            raise GrantUncertainError(
-                "a refresh token was sent and no usable answer came; it is not sent again until its fate is known"
-            )
-        return state.attempt if state.phase is Phase.IDLE else None
+def _dead_on_arrival() -> ProviderUnavailableError:
+    return ProviderUnavailableError(
+        "the provider gave a token that had ended before it could be handed out",
+        cause="dead_on_arrival",
+        metadata={"failure": "malformed"},
+    )
 
 
 def _lease_key(wish: Wish) -> LeaseKey:

@@ -28,10 +28,10 @@ from broker.ports import (
     Cipher,
     Clock,
     NotSentError,
+    RedeemTelemetry,
     ReplyLostError,
     SealBrokenError,
     SecretStore,
-    Telemetry,
     TokenEndpoint,
 )
 
@@ -60,7 +60,7 @@ class ProviderCall:
         signer: AssertionSigner,
         buckets: Buckets,
         clock: Clock,
-        telemetry: Telemetry,
+        telemetry: RedeemTelemetry,
         limits: Callable[[], Sequence[Limit]],
         refuse_sandbox: bool,
     ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from random import Random
+from typing import Any, Final
 
 from broker.core import scopes
 from broker.core.errors import BrokerError, ScopeExceededError, ScopeNotGrantedError
@@ -12,6 +14,11 @@ from broker.core.sealing import access_token_binding
 from broker.flows.token_cache import CachedToken
 from broker.flows.wish import Wish
 from broker.ports import Cipher, Clock, SealBrokenError, StoredAccessToken
+
+RENEWED_LIFE: Final = 30.0
+"""Seconds a token must live when issued to be renewed ahead of its end; a shorter one is got anew when asked for."""
+RENEW_POINT: Final = (0.6, 0.8)
+"""Shares of its life between which a token's renewal begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +37,10 @@ class Received:
 class Receive:
     """Turns replies into cached tokens and back."""
 
-    def __init__(self, cipher: Cipher, clock: Clock) -> None:
+    def __init__(self, cipher: Cipher, clock: Clock, random: Random) -> None:
         self._cipher = cipher
         self._clock = clock
+        self._random = random
 
     def judge(self, wish: Wish, tokens: TokenResponse, attempt: int, started: float) -> Received:
         """Compare what was granted with what was asked and give the token its key.
@@ -69,8 +77,13 @@ class Receive:
             ends_at=started + tokens.expires_in,
             lifetime_assumed=tokens.lifetime_assumed,
             token_origin=wish.token_origin,
+            renew_at=None if error is not None else self._renew_at(tokens.expires_in, started),
         )
         return Received(token, error)
+
+    def _renew_at(self, life: float, started: float) -> float | None:
+        """Return when the broker is to renew a token by itself: those got together are not renewed together."""
+        return None if life < RENEWED_LIFE else started + life * self._random.uniform(*RENEW_POINT)
 
     async def seal(self, token: CachedToken) -> StoredAccessToken:
         """Return the token as the store keeps it, with what is left of its life now."""
@@ -87,16 +100,22 @@ class Receive:
             key=token.key,
             attempt=token.attempt,
             sealed=await self._cipher.seal(token.access_token, binding),
+            fingerprint=token.fingerprint,
             granted=granted,
             verified=token.verified,
             life_ms=life_ms,
-            remaining_ms=round(token.remaining(self._clock.boottime()) * 1000),
+            **self._times_left(token),
             lifetime_assumed=token.lifetime_assumed,
         )
 
     def aged(self, stored: StoredAccessToken, token: CachedToken) -> StoredAccessToken:
         """Return a sealed token with what is left of its life now, for a write that had to be repeated."""
-        return replace(stored, remaining_ms=round(token.remaining(self._clock.boottime()) * 1000))
+        return replace(stored, **self._times_left(token))
+
+    def _times_left(self, token: CachedToken) -> dict[str, Any]:
+        now = self._clock.boottime()
+        renew_ms = None if token.renew_at is None else round((token.renew_at - now) * 1000)
+        return {"remaining_ms": round(token.remaining(now) * 1000), "renew_ms": renew_ms}
 
     async def open(self, wish: Wish, stored: StoredAccessToken, read_at: float) -> CachedToken | None:
         """Return a stored token for use, or None when it was sealed for another endpoint or row.
@@ -129,6 +148,7 @@ class Receive:
             ends_at=read_at + min(stored.remaining_ms, stored.life_ms) / 1000,
             lifetime_assumed=stored.lifetime_assumed,
             token_origin=wish.token_origin,
+            renew_at=None if stored.renew_ms is None else read_at + stored.renew_ms / 1000,
         )
 
 

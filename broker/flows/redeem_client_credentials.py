@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 
 from broker.core.errors import BrokerError, StoreUnavailableError
 from broker.core.grant_state import RedeemTimes
 from broker.core.oauth.rfc6749 import ClientCredentials
-from broker.flows.beat import beating
+from broker.flows.heart import Heart
 from broker.flows.provider_call import ProviderCall
 from broker.flows.receive import Receive, Received
 from broker.flows.wish import Wish
-from broker.ports import AttemptRecord, Clock, GrantStore
+from broker.ports import AccessTokenStore, AttemptRecord, Clock, GrantStore
 
 
 class RedeemClientCredentials:
@@ -25,6 +26,8 @@ class RedeemClientCredentials:
         self,
         *,
         grants: GrantStore,
+        access_tokens: AccessTokenStore,
+        heart: Heart,
         call: ProviderCall,
         receive: Receive,
         clock: Clock,
@@ -32,6 +35,8 @@ class RedeemClientCredentials:
         owner: str,
     ) -> None:
         self._grants = grants
+        self._access_tokens = access_tokens
+        self._heart = heart
         self._call = call
         self._receive = receive
         self._clock = clock
@@ -56,20 +61,20 @@ class RedeemClientCredentials:
         Raises:
             BrokerError: why there is none; ScopeSetsError among them.
         """
-        attempt = await self._grants.take_access(wish.key, self._owner, wish.asked_by)
+        attempt = await self._access_tokens.take_access(wish.key, self._owner, wish.asked_by)
         if attempt is None:
             return None
         try:
-            async with beating(self._times.extend_every / 1000, lambda: self._grants.extend_access(wish.key, attempt)):
+            with self._heart.keeping_key(wish.key, attempt):
                 received = await self._redeem(wish, attempt) if await wanted() else None
         except BrokerError:
             with suppress(StoreUnavailableError):  # the lease ends by itself; what went wrong first is told
-                await self._grants.release_access(wish.key, attempt)
+                await self._access_tokens.release_access(wish.key, attempt)
             raise
         if received is not None and received.error is None and received.token is not None:
-            await self._grants.put_access(await self._receive.seal(received.token))
+            await self._access_tokens.put_access(await self._receive.seal(received.token))
         else:
-            await self._grants.release_access(wish.key, attempt)
+            await self._access_tokens.release_access(wish.key, attempt)
         return received
 
     async def give_back(self, grant_id: str) -> None:
@@ -82,9 +87,11 @@ class RedeemClientCredentials:
         reading = await self._call.send(
             wish, prepared, before_write=_no_licence_needed, reply_deadline=self._times.client_credentials_reply / 1000
         )
-        await self._grants.record_attempt(
-            AttemptRecord(wish.grant.id, attempt, self._owner, prepared.secret_version, reading.outcome, reading.cause)
-        )
+        noted_at = datetime.fromtimestamp(self._clock.now(), UTC)
+        version = prepared.secret_version
+        record = AttemptRecord(wish.grant.id, attempt, self._owner, version, noted_at, reading.outcome, reading.cause)
+        with suppress(StoreUnavailableError):  # history is no reason to lose a token
+            await self._grants.record_attempt(record)
         if reading.tokens is None:
             raise reading.problem()
         return self._receive.judge(wish, reading.tokens, attempt, started)

@@ -6,6 +6,7 @@ from broker.core import scopes
 from broker.core.errors import NotFoundError
 from broker.flows.catalog_view import CatalogView
 from broker.flows.obtain import Obtain
+from broker.flows.token_cache import Need
 from broker.flows.wish import wish_for
 from broker.ports import CatalogStore, GrantStore
 
@@ -32,6 +33,6 @@ class RedeemNow:
         provider = None if client is None else self._view.catalog.providers.get(client.provider)
         if grant is None or client is None or provider is None:
             raise NotFoundError("no such grant", metadata={"kind": "grant", "name": grant_name})
-        await self._obtain(wish_for(grant, client, provider, scopes.expand(grant.scopes, provider)), None)
-        after = await self._grants.get_grant(grant.id)
+        await self._obtain(wish_for(grant, client, provider, scopes.expand(grant.scopes, provider)), Need())
+        after = await self._grants.get_state(grant.id)
         return after is not None and after.state.current != grant.state.current

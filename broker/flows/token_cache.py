@@ -31,6 +31,7 @@ class CachedToken:
         granted: wire scopes it really carries, sorted; verified: the provider stated them.
         life: seconds it lived when issued; ends_at: CLOCK_BOOTTIME seconds of its end.
         token_origin: origin of the token endpoint it came from; a re-pointed provider's tokens are not served.
+        renew_at: CLOCK_BOOTTIME seconds from which the broker renews it by itself; None where it does not.
     """
 
     key: AccessTokenKey
@@ -43,6 +44,7 @@ class CachedToken:
     ends_at: float
     lifetime_assumed: bool
     token_origin: str
+    renew_at: float | None = None
 
     def remaining(self, boottime: float) -> float:
         """Return the seconds left, at least 0."""
@@ -51,6 +53,27 @@ class CachedToken:
     def usable(self, boottime: float) -> bool:
         """Tell whether it may still be handed out."""
         return self.remaining(boottime) > min(END_MARGIN, self.life / 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a token must be to do for whoever asks.
+
+    Attributes:
+        min_lifetime: seconds it must still live; None when nothing was said.
+        unlike: fingerprint of the one that does not do, since the API refused it or it is to be renewed; or empty.
+    """
+
+    min_lifetime: float | None = None
+    unlike: str = ""
+
+    def met_by(self, token: CachedToken, boottime: float) -> bool:
+        """Tell whether the token does."""
+        return (
+            token.usable(boottime)
+            and token.fingerprint != self.unlike
+            and token.remaining(boottime) >= least_life(self.min_lifetime, token.life)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ class AdminFlows:
 
     bootstrap: Bootstrap
     apply_config: ApplyConfig
+    import_grant: ImportGrant
     servicers: Mapping[str, object]
 
 
@@ -104,7 +105,7 @@ def admin_flows(base: Foundation, settings: Settings, tokens: TokenFlows) -> Adm
         KEYS_SERVICE: KeysServicer(api_keys),
         AUDIT_SERVICE: AuditServicer(ListEvents(log=base.audit_log, audit=audit, clock=clock)),
     }
-    return AdminFlows(bootstrap, apply_config, servicers)
+    return AdminFlows(bootstrap, apply_config, import_grant, servicers)
 
 
 def _new_id() -> str:

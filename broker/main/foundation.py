@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlalchemy import Engine
 
@@ -17,14 +17,18 @@ from broker.adapters.audit.postgres import PostgresAuditTable, postgres_audit_en
 from broker.adapters.audit.sink import TableAuditSink
 from broker.adapters.audit.sqlite import SqliteAuditTable, sqlite_audit_engine
 from broker.adapters.clock import SystemClock
+from broker.adapters.data_folder import DataFolder
 from broker.adapters.http_exchange import HttpExchange
+from broker.adapters.journal import FileJournal, open_journal
 from broker.adapters.keys.kek import open_kek, open_or_make_local_kek
 from broker.adapters.keys.keyring import Keyring, open_keyring
 from broker.adapters.memory.buckets import MemoryBuckets
 from broker.adapters.metrics import Metrics
+from broker.adapters.provider_http import ProviderHttp
 from broker.adapters.sql.database import SqlStore, open_database
 from broker.core.grant_state import RedeemTimes
 from broker.flows.catalog_view import CatalogView
+from broker.flows.heart import Heart
 from broker.settings import Settings
 
 TIMES: Final = RedeemTimes(
@@ -34,15 +38,47 @@ TIMES: Final = RedeemTimes(
     client_credentials_reply=20_000,
     replay_margin=2_000,
     write_within=1_000,
+    journal_after=250,
+    silent=30_000,
+    in_flight=120_000,
+    journal_lost=600_000,
+    store_up=10_000,
 )
 """The durations of the redeem, in milliseconds; no setting changes them."""
+
+T = TypeVar("T")
+
+
+def _as_it_is(part: T) -> T:
+    return part
+
+
+@dataclass(frozen=True, slots=True)
+class Seams:
+    """Where tests put their own between the parts: quicker times, and wrappers that fail or end the process.
+
+    Nothing in the product sets them: neither a setting nor a variable.
+    """
+
+    times: RedeemTimes = TIMES
+    around_store: Callable[[SqlStore], SqlStore] = _as_it_is
+    around_endpoint: Callable[[ProviderHttp], ProviderHttp] = _as_it_is
+    around_journal: Callable[[FileJournal], FileJournal] = _as_it_is
+
+
+SEAMS: Final = Seams()
+"""The product's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
     """What everything else stands on: the store, the keys, the audit, what is known of the configuration."""
 
+    times: RedeemTimes
     store: SqlStore
+    journal: FileJournal
+    heart: Heart
+    endpoint: ProviderHttp
     keyring: Keyring
     audit: TableAuditSink
     audit_log: TableAuditLog
@@ -55,15 +91,19 @@ class Foundation:
 
 
 @asynccontextmanager
-async def foundation(settings: Settings) -> AsyncIterator[Foundation]:
-    """Open store, keys and audit in this order and close them in the other, the store last.
+async def foundation(settings: Settings, seams: Seams) -> AsyncIterator[Foundation]:
+    """Open folder, journal, store, keys and audit in this order and close them in the other.
 
     Raises:
-        StoreRefusedError, KeyringError, AuditTableError: a clear reason not to start.
+        DataFolderRefusedError, StoreRefusedError, KeyringError, AuditTableError: a clear reason not to start.
         StoreUnavailableError: the database is away.
     """
     async with AsyncExitStack() as stack:
-        database = await open_database(database_url(settings), settings.data_dir)
+        folder = DataFolder(settings.data_dir)
+        stack.callback(folder.close)
+        journal_file = open_journal(folder)
+        stack.callback(journal_file.close)
+        database = await open_database(database_url(settings), folder)
         stack.push_async_callback(database.aclose)
         keks = [
             await open_or_make_local_kek(uri, database)
@@ -72,15 +112,28 @@ async def foundation(settings: Settings) -> AsyncIterator[Foundation]:
             for uri in settings.keks
         ]
         keyring = await open_keyring(database, keks)
-        store = database.store(keyring, TIMES)
+        store = seams.around_store(database.store(keyring, seams.times))
+        journal = seams.around_journal(journal_file)
         engine, table = _audit_table(settings, store)
         audit = TableAuditSink(table)
         stack.push_async_callback(audit.aclose)
         view = CatalogView(store, store)
         await view.load()
         clock = SystemClock()
+        exchange = HttpExchange()
+        owner = f"{os.uname().nodename[:32]}-{secrets.token_hex(4)}"
         yield Foundation(
+            times=seams.times,
             store=store,
+            journal=journal,
+            heart=Heart(
+                replicas=store,
+                clock=clock,
+                owner=owner,
+                volume=journal.volume,
+                every=seams.times.extend_every / 1000,
+            ),
+            endpoint=seams.around_endpoint(ProviderHttp(exchange)),
             keyring=keyring,
             audit=audit,
             audit_log=TableAuditLog(engine),
@@ -88,8 +141,8 @@ async def foundation(settings: Settings) -> AsyncIterator[Foundation]:
             metrics=Metrics(store.grant_counts),
             clock=clock,
             buckets=MemoryBuckets(lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000),
-            exchange=HttpExchange(),
-            owner=f"{os.uname().nodename[:32]}-{secrets.token_hex(4)}",
+            exchange=exchange,
+            owner=owner,
         )
 
 

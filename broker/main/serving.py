@@ -33,7 +33,7 @@ from broker.flows.record_denial import RecordDenial
 from broker.flows.relay_outbox import RelayOutbox
 from broker.flows.trail import Trail
 from broker.main.admin_flows import AdminFlows, admin_flows
-from broker.main.foundation import TIMES, Foundation, database_url, foundation
+from broker.main.foundation import SEAMS, TIMES, Foundation, Seams, database_url, foundation
 from broker.main.token_flows import TokenFlows, token_flows
 from broker.rpc.authenticate import Authenticate
 from broker.rpc.edge import Edge
@@ -85,12 +85,13 @@ class Life:
             self.stop.set()
 
 
-def serve(settings: Settings, config: Path | None) -> None:
+def serve(settings: Settings, config: Path | None, seams: Seams = SEAMS) -> None:
     """Run the broker until SIGTERM or SIGINT.
 
     Args:
         settings: checked.
         config: a configuration file to apply at the start.
+        seams: for tests.
 
     Raises:
         SystemExit: with 1, when a part of the broker failed while it ran.
@@ -99,20 +100,22 @@ def serve(settings: Settings, config: Path | None) -> None:
     configure_logs(settings.log_level)
     forbid_core_dumps()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        failed = runner.run(_serve(settings, config))
+        failed = runner.run(_serve(settings, config, seams))
     if failed:
         raise SystemExit(1)
 
 
-async def _serve(settings: Settings, config: Path | None) -> bool:
+async def _serve(settings: Settings, config: Path | None, seams: Seams) -> bool:
     life = Life(asyncio.Event())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, life.stop.set)
-    async with foundation(settings) as base:
+    async with foundation(settings, seams) as base:
         trail = Trail(method="start", peer="", request_id=f"{base.owner}/start", actor=f"broker:{base.owner}")
         tokens = token_flows(base, refuse_sandbox=not settings.on_loopback)
         admin = admin_flows(base, settings, tokens)
+        await base.heart.beat()
+        await tokens.drain_journal()
         await admin.bootstrap(trail)
         if config is not None:
             await _apply_at_start(admin, settings, config, trail)
@@ -120,15 +123,21 @@ async def _serve(settings: Settings, config: Path | None) -> bool:
         await base.audit.record(trail.event(Action.BROKER_START, base.clock.now(), detail=_told_twice(settings)))
         relay = RelayOutbox(base.store, base.audit)
         await relay(recovered=True)
-        async with AsyncExitStack() as stack:
-            await _listen(stack, settings, base, tokens, admin, life, trail)
-            _in_background(stack, life, base.view.poll(), "follow-configuration")
-            _in_background(stack, life, _relay_for_ever(relay), "relay-outbox")
-            life.started = True
-            await life.stop.wait()
-            life.draining = True
-            log.info("stopping")
-        await asyncio.gather(tokens.obtain.aclose(REDEEM_GRACE), tokens.prove_narrowing.aclose(REDEEM_GRACE))
+        async with AsyncExitStack() as to_the_end:
+            _in_background(to_the_end, life, base.heart.beat_for_ever(), "heartbeat")
+            async with AsyncExitStack() as stack:
+                await _listen(stack, settings, base, tokens, admin, life, trail)
+                _in_background(stack, life, base.view.poll(), "follow-configuration")
+                _in_background(stack, life, tokens.drain_journal.for_ever(), "drain-journal")
+                _in_background(stack, life, _relay_for_ever(relay), "relay-outbox")
+                life.started = True
+                await life.stop.wait()
+                life.draining = True
+                log.info("stopping")
+            await asyncio.gather(tokens.aclose(REDEEM_GRACE), admin.import_grant.aclose(REDEEM_GRACE))
+        if not base.journal.is_empty:
+            log.error("journal_not_empty")  # and the next start on this volume goes on with it
+            life.failed = True
         try:
             await relay()
             await base.audit.record(trail.event(Action.BROKER_STOP, base.clock.now()))

@@ -2,44 +2,57 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
-from random import SystemRandom
+from random import Random, SystemRandom
 
 from broker.adapters.client_assertion import ClientAssertionSigner
-from broker.adapters.provider_http import ProviderHttp
 from broker.core.models import GrantType
+from broker.flows.decide import Decide
+from broker.flows.drain_journal import DrainJournal
 from broker.flows.get_token import GetToken
+from broker.flows.keep_received import KeepReceived
+from broker.flows.lease_grant import LeaseGrant
 from broker.flows.lookout import Lookout
 from broker.flows.obtain import Obtain
+from broker.flows.prospects import Prospects
 from broker.flows.prove_narrowing import ProveNarrowing
 from broker.flows.provider_call import ProviderCall
 from broker.flows.receive import Receive
 from broker.flows.redeem_client_credentials import RedeemClientCredentials
 from broker.flows.redeem_now import RedeemNow
 from broker.flows.redeem_refresh_token import RedeemRefreshToken
+from broker.flows.redeem_under_lease import RedeemUnderLease
 from broker.flows.token_cache import TokenCache
-from broker.main.foundation import TIMES, Foundation
+from broker.main.foundation import Foundation
 
 
 @dataclass(frozen=True, slots=True)
 class TokenFlows:
-    """The flows that hand out tokens, and the one that must be waited for at the end."""
+    """The flows that hand out tokens, and those that must be waited for at the end."""
 
     get_token: GetToken
     obtain: Obtain
     redeem_now: RedeemNow
     prove_narrowing: ProveNarrowing
+    drain_journal: DrainJournal
+
+    async def aclose(self, grace: float) -> None:
+        """Wait up to `grace` seconds for redeems that run and tokens the store has not taken yet."""
+        await asyncio.gather(
+            self.obtain.aclose(grace), self.prove_narrowing.aclose(grace), self.drain_journal.aclose(grace)
+        )
 
 
 def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
     """Wire GetToken and what it stands on."""
     random = SystemRandom()
-    receive = Receive(base.keyring, base.clock)
+    receive = Receive(base.keyring, base.clock, random)
     cache = TokenCache()
     call = ProviderCall(
         secrets=base.store,
         cipher=base.keyring,
-        endpoint=ProviderHttp(base.exchange),
+        endpoint=base.endpoint,
         signer=ClientAssertionSigner(),
         buckets=base.buckets,
         clock=base.clock,
@@ -47,20 +60,20 @@ def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
         limits=lambda: base.view.catalog.limits,
         refuse_sandbox=refuse_sandbox,
     )
-    redeem_refresh_token = RedeemRefreshToken(
+    redeem_refresh_token = _redeem_refresh_token(base, call, receive, random)
+    redeem_client_credentials = RedeemClientCredentials(
         grants=base.store,
+        access_tokens=base.store,
+        heart=base.heart,
         call=call,
         receive=receive,
-        cipher=base.keyring,
         clock=base.clock,
-        times=TIMES,
+        times=base.times,
         owner=base.owner,
     )
-    redeem_client_credentials = RedeemClientCredentials(
-        grants=base.store, call=call, receive=receive, clock=base.clock, times=TIMES, owner=base.owner
-    )
     obtain = Obtain(
-        grants=base.store,
+        access_tokens=base.store,
+        prospects=Prospects(base.store),
         cache=cache,
         receive=receive,
         lookout=Lookout(base.store, base.clock, random),
@@ -72,6 +85,7 @@ def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
     )
     get_token = GetToken(
         view=base.view,
+        decide=Decide(base.view),
         cache=cache,
         obtain=obtain,
         buckets=base.buckets,
@@ -87,4 +101,36 @@ def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
         prove_narrowing=ProveNarrowing(
             view=base.view, catalogs=base.store, grants=base.store, redeem=redeem_refresh_token, clock=base.clock
         ),
+        drain_journal=DrainJournal(
+            grants=base.store,
+            replicas=base.store,
+            journal=base.journal,
+            heart=base.heart,
+            telemetry=base.metrics,
+            owner=base.owner,
+        ),
+    )
+
+
+def _redeem_refresh_token(base: Foundation, call: ProviderCall, receive: Receive, random: Random) -> RedeemRefreshToken:
+    under_lease = RedeemUnderLease(
+        grants=base.store,
+        access_tokens=base.store,
+        call=call,
+        keep_received=KeepReceived(grants=base.store, journal=base.journal, telemetry=base.metrics, times=base.times),
+        receive=receive,
+        cipher=base.keyring,
+        telemetry=base.metrics,
+        clock=base.clock,
+        times=base.times,
+        owner=base.owner,
+        random=random,
+    )
+    return RedeemRefreshToken(
+        grants=base.store,
+        access_tokens=base.store,
+        lease_grant=LeaseGrant(grants=base.store, heart=base.heart, times=base.times, owner=base.owner),
+        under_lease=under_lease,
+        heart=base.heart,
+        clock=base.clock,
     )

@@ -16,7 +16,8 @@ from broker.core.identity import CallerId
 from broker.core.models import Narrowing
 from broker.core.oauth.rfc8707 import resource_problem
 from broker.core.secret import Secret
-from broker.flows.get_token import IssuedToken, TokenRequest
+from broker.flows.decide import TokenRequest
+from broker.flows.get_token import IssuedToken
 
 TOKEN_TYPE: Final = "Bearer"  # noqa: S105 - RFC 6750's name
 MAX_SECRET: Final = 16 * 1024

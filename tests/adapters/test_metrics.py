@@ -34,6 +34,9 @@ async def test_what_is_counted_is_shown() -> None:
     metrics.request_finished("/s/M", "UNAVAILABLE", "STORE_UNAVAILABLE", 1.0)
     metrics.token_issued("memory")
     metrics.redeem_finished("aries", "desk", "landed", "")
+    metrics.journal_holds(2)
+    metrics.journal_failed("id-1")
+    metrics.client_refused("aries", "desk", refused=True)
     metrics.denials_dropped(3)
     metrics.certificate_served("aa", 1.0)
     metrics.certificate_served("bb", 2.0)
@@ -48,6 +51,9 @@ async def test_what_is_counted_is_shown() -> None:
         ("aries_broker_request_seconds_sum", (("method", "/s/M"),)): 1.002,
         ("aries_broker_tokens_issued_total", (("source", "memory"),)): 1.0,
         ("aries_broker_redeems_total", (("outcome", "landed"), ("provider", "aries"))): 1.0,
+        ("aries_broker_journal_entries", ()): 2.0,
+        ("aries_broker_journal_failures_total", ()): 1.0,
+        ("aries_broker_client_refused", (("client", "desk"), ("provider", "aries"))): 1.0,
         ("aries_broker_denials_dropped_total", ()): 3.0,
         ("aries_broker_grants", (("state", "ok"),)): 3.0,
         ("aries_broker_grants", (("state", "quarantined"),)): 1.0,

@@ -11,20 +11,25 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from sqlalchemy import RowMapping, bindparam, insert, text, update
+from sqlalchemy import RowMapping, bindparam, delete, insert, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from broker.adapters.data_folder import DataFolder
 from broker.adapters.memory import MemoryStore
 from broker.adapters.sql import SqlDatabase, SqlStore, open_database
 from broker.adapters.sql.clock import boot_ms
 from broker.adapters.sql.rows import state_values
-from broker.adapters.sql.tables import grants, refresh_tokens
+from broker.adapters.sql.tables import attempts, grants, refresh_tokens
+from broker.adapters.sql.tables import replicas as replica_rows
 from broker.core.audit import Action, AuditEvent
 from broker.core.errors import StoreUnavailableError
-from broker.core.grant_state import GrantState, RedeemTimes
+from broker.core.grant_state import GrantState, KeptToken, OpenSend, to_revoke
 from broker.core.models import Grant, GrantType, Kind, Origin
 from broker.core.sealing import Sealed
+from broker.core.settled import Replica
 from broker.ports import (
+    AccessTokenStore,
+    AttemptRecord,
     CatalogStore,
     DataKey,
     DataKeyStore,
@@ -34,18 +39,21 @@ from broker.ports import (
     KeyStore,
     ObjectChange,
     Outbox,
+    ReplicaStore,
     SecretStore,
     UnknownMacKeyError,
 )
+from tests.support.times import TIMES
 
-TIMES = RedeemTimes(
-    lease=15_000,
-    extend_every=5_000,
-    refresh_reply=60_000,
-    client_credentials_reply=20_000,
-    replay_margin=2_000,
-    write_within=1_000,
+GRANT_TIMES = (
+    "lease_until",
+    "not_before",
+    "first_sent_at",
+    "last_sent_at",
+    "replay_until",
+    "settled_at",
 )
+TOKEN_TIMES = ("received_at", "first_sent_at", "refused_at", "revoked_at")
 LONG_AGO = -500_000
 A_STEP_TAKES = 8_000
 """Most milliseconds between the clocks' readings for one step; the durations of the tests differ by more."""
@@ -91,7 +99,7 @@ def _tag(key_id: str, data: bytes) -> bytes:
     return hmac.new(key_id.encode(), data, hashlib.sha256).digest()
 
 
-class Store(CatalogStore, GrantStore, SecretStore, KeyStore, Outbox, Protocol):
+class Store(CatalogStore, GrantStore, AccessTokenStore, ReplicaStore, SecretStore, KeyStore, Outbox, Protocol):
     """All ports of a store but the data keys."""
 
 
@@ -110,10 +118,13 @@ class Backend(Protocol):
         """Let time pass, as far as the store can tell."""
 
     async def hold(self, grant_id: str, hold: str) -> None:
-        """Set a grant's hold, which no step of the redeem does."""
+        """Set a grant's hold, whatever it was."""
 
     async def put_states(self, states: Mapping[str, GrantState]) -> None:
         """Put grants into states, their times given from now."""
+
+    async def put_replicas(self, replicas: Sequence[Replica]) -> None:
+        """Make these the processes that are known, their times given from now."""
 
     async def now(self) -> int:
         """Return the store's clock."""
@@ -142,6 +153,10 @@ class MemoryBackend:
         for grant_id, state in states.items():
             self.memory._grants[grant_id] = replace(self.memory._grants[grant_id], state=moved(state, await self.now()))
 
+    async def put_replicas(self, replicas: Sequence[Replica]) -> None:
+        now = await self.now()
+        self.memory._replicas = {replica.owner: seen(replica, now) for replica in replicas}
+
     async def now(self) -> int:
         return self.memory._now()
 
@@ -156,6 +171,7 @@ class SqlBackend:
     database: SqlDatabase
     sql: SqlStore
     on_sqlite: bool
+    folder: DataFolder
 
     @property
     def store(self) -> Store:
@@ -167,9 +183,11 @@ class SqlBackend:
 
     async def advance(self, milliseconds: int) -> None:
         columns = {
-            "grants": ("lease_until", "not_before", "first_sent_at", "replay_until"),
-            "refresh_tokens": ("received_at", "first_sent_at", "refused_at"),
-            "access_tokens": ("lease_until", "expires_at"),
+            "grants": GRANT_TIMES,
+            "refresh_tokens": TOKEN_TIMES,
+            "access_tokens": ("lease_until", "expires_at", "renew_at", "used_at"),
+            "attempts": ("sent_at",),
+            "replicas": ("beat_at", "drained_at"),
             "outbox": ("delivered_at",),
         }
 
@@ -192,10 +210,23 @@ class SqlBackend:
             await connection.execute(by_id, [{"of": id_, **state_values(state)} for id_, state in rows.items()])
             tokens = [(id_, token) for id_, state in rows.items() for token in state.tokens]
             await connection.execute(
-                insert(refresh_tokens), [{"grant_id": id_, **asdict(token), **kept} for id_, token in tokens]
+                insert(refresh_tokens),
+                [{"grant_id": id_, **asdict(token), **kept, "late": _late(rows[id_], token)} for id_, token in tokens],
             )
+            opened = [(id_, state.consent, send) for id_, state in rows.items() for send in state.open_sends]
+            if opened:
+                await connection.execute(insert(attempts), [_line(*one) for one in opened])
 
         await self.database._lanes.write(work, seconds=30)
+
+    async def put_replicas(self, replicas: Sequence[Replica]) -> None:
+        now = await self.now()
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(delete(replica_rows))
+            await connection.execute(insert(replica_rows), [asdict(seen(replica, now)) for replica in replicas])
+
+        await self.database._lanes.write(work)
 
     async def now(self) -> int:
         clock = "boot_ms()" if self.on_sqlite else "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
@@ -204,6 +235,7 @@ class SqlBackend:
 
     async def aclose(self) -> None:
         await self.database.aclose()
+        self.folder.close()
 
     async def execute(self, *statements: str, **values: object) -> Sequence[RowMapping]:
         """Write to the database past the store, as somebody with the database's password can; return the last rows."""
@@ -220,8 +252,13 @@ class SqlBackend:
 
 async def open_sql(url: str | None, folder: Path, **options: Any) -> SqlBackend:  # noqa: ANN401 - passed on
     """Open a store on SQLite in `folder`, or on the PostgreSQL of `url`."""
-    database = await open_database(url, folder, **options)
-    return SqlBackend(database, database.store(TestMacKeys(), TIMES), on_sqlite=url is None)
+    data_folder = DataFolder(folder)
+    try:
+        database = await open_database(url, data_folder, **options)
+    except BaseException:
+        data_folder.close()
+        raise
+    return SqlBackend(database, database.store(TestMacKeys(), TIMES), on_sqlite=url is None, folder=data_folder)
 
 
 def new_grant(name: str, grant_id: str | None = None, **attributes: Any) -> Grant:  # noqa: ANN401 - passed on
@@ -243,23 +280,44 @@ def moved(state: GrantState, now: int) -> GrantState:
     def at(offset: int | None) -> int | None:
         return None if offset is None else now + offset
 
-    tokens = tuple(
-        replace(
-            token,
-            received_at=now + token.received_at,
-            first_sent_at=at(token.first_sent_at),
-            refused_at=at(token.refused_at),
-        )
-        for token in state.tokens
-    )
-    return replace(
-        state,
-        lease_until=now + state.lease_until,
-        not_before=now + state.not_before,
-        first_sent_at=at(state.first_sent_at),
-        replay_until=at(state.replay_until),
-        tokens=tokens,
-    )
+    def later(thing: GrantState | KeptToken | OpenSend, names: Sequence[str]) -> Any:  # noqa: ANN401 - the same kind
+        times: dict[str, Any] = {name: at(getattr(thing, name)) for name in names}
+        return replace(thing, **times)
+
+    tokens = tuple(later(token, TOKEN_TIMES) for token in state.tokens)
+    open_sends = tuple(later(send, ("sent_at",)) for send in state.open_sends)
+    moved_state: GrantState = later(replace(state, tokens=tokens, open_sends=open_sends), GRANT_TIMES)
+    return moved_state
+
+
+def record_of(grant_id: str, attempt: int, owner: str = "me", outcome: str = "") -> AttemptRecord:
+    """Return a line of a grant's history."""
+    return AttemptRecord(grant_id, attempt, owner, 1, EVENT.time, outcome)
+
+
+def _late(state: GrantState, token: KeptToken) -> bool:
+    """Tell what the store noted when a token was kept: that the provider has to be told of it."""
+    return any(token.fingerprint == other.fingerprint for other in to_revoke(state))
+
+
+def _line(grant_id: str, consent: int, send: OpenSend) -> dict[str, object]:
+    return {
+        "grant_id": grant_id,
+        "attempt": send.attempt,
+        "owner": send.owner,
+        "secret_version": 1,
+        "outcome": "",
+        "cause": "",
+        "recorded_at": 0,
+        "consent": consent,
+        "sent_at": send.sent_at,
+    }
+
+
+def seen(replica: Replica, now: int) -> Replica:
+    """Return a process whose times, given from zero, are from `now`."""
+    drained_at = None if replica.drained_at is None else now + replica.drained_at
+    return replace(replica, beat_at=now + replica.beat_at, drained_at=drained_at)
 
 
 def relative(state: GrantState, now: int) -> dict[str, object]:
@@ -276,14 +334,15 @@ def nearly(state: GrantState, now: int) -> dict[str, object]:
 
 def _picture(state: GrantState, time: Callable[[int | None], object]) -> dict[str, object]:
     whole = {field.name: getattr(state, field.name) for field in fields(state)}
-    for name in ("lease_until", "not_before", "first_sent_at", "replay_until"):
-        whole[name] = time(whole[name])
+    whole |= {name: time(whole[name]) for name in GRANT_TIMES}
     whole["tokens"] = {
         token.fingerprint: (
             token.consent,
             token.attempt,
-            *(time(at) for at in (token.received_at, token.first_sent_at, token.refused_at)),
+            token.generation,
+            *(time(getattr(token, name)) for name in TOKEN_TIMES),
         )
         for token in state.tokens
     }
+    whole["open_sends"] = {send.attempt: (send.owner, time(send.sent_at)) for send in state.open_sends}
     return whole

@@ -14,8 +14,9 @@ from broker.core.models import AccessTokenKey
 from broker.core.scope_sets import MAX_OF_CALLER
 from broker.core.sealing import Sealed
 from broker.ports import StoredAccessToken
-from tests.contract.backends import SEALED, TIMES, Backend, put_grant
+from tests.contract.backends import SEALED, Backend, put_grant
 from tests.contract.test_redeem import consented_grant, sent
+from tests.support.times import TIMES
 
 LIFE = 3_600_000
 
@@ -28,7 +29,18 @@ def key(grant_id: str, *scopes: str, epoch: int = 1) -> AccessTokenKey:
 def token(of: AccessTokenKey, attempt: int, *, remaining_ms: int = LIFE) -> StoredAccessToken:
     """Return an access token as the flow hands it over."""
     sealed = Sealed(SEALED.key_id, f"sealed at {attempt}".encode())
-    return StoredAccessToken(of, attempt, sealed, of.wire_scopes, True, LIFE, remaining_ms, lifetime_assumed=False)  # noqa: FBT003
+    return StoredAccessToken(
+        key=of,
+        attempt=attempt,
+        sealed=sealed,
+        fingerprint=f"of-{attempt}",
+        granted=of.wire_scopes,
+        verified=True,
+        life_ms=LIFE,
+        remaining_ms=remaining_ms,
+        renew_ms=None,
+        lifetime_assumed=False,
+    )
 
 
 async def test_a_token_put_is_found_with_what_is_left_of_it(backend: Backend) -> None:
@@ -70,18 +82,14 @@ async def test_one_of_many_owners_leases_a_key(backend: Backend) -> None:
 
 
 async def test_a_stolen_lease_is_fenced_off(backend: Backend) -> None:
-    """After its lease ended and another took it, the first owner can neither extend nor put; the second can."""
+    """After its lease ended and another took it, the first owner can neither keep it nor put; the second can."""
     cached = key(await put_grant(backend.store, "a"), "read")
     first = await backend.store.take_access(cached, "first", "key:x")
     assert first is not None
-    assert await backend.store.extend_access(cached, first)
     await backend.advance(TIMES.lease + 1)
     second = await backend.store.take_access(cached, "second", "key:x")
     assert second == first + 1
-    assert (False, False) == (
-        await backend.store.extend_access(cached, first),
-        await backend.store.put_access(token(cached, first)),
-    )
+    assert not await backend.store.put_access(token(cached, first))
     assert await backend.store.put_access(token(cached, second))
 
 
@@ -102,7 +110,6 @@ async def test_a_released_lease_is_free(backend: Backend) -> None:
     await backend.store.release_access(cached, first + 1)
     assert await backend.store.take_access(cached, "b", "key:x") is None
     await backend.store.release_access(cached, first)
-    assert not await backend.store.extend_access(cached, first)
     assert await backend.store.take_access(cached, "b", "key:x") == first + 1
 
 

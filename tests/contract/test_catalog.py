@@ -10,8 +10,9 @@ from fractions import Fraction
 import pytest
 from structlog.testing import capture_logs
 
-from broker.adapters.memory import store as memory
-from broker.adapters.sql import catalog, grants
+from broker.adapters.memory import base
+from broker.adapters.memory import catalog as memory_catalog
+from broker.adapters.sql import catalog, control, grants
 from broker.adapters.sql.outbox import KEPT_MS
 from broker.core.errors import RevisionStaleError, StoreUnavailableError
 from broker.core.identity import Role
@@ -34,7 +35,8 @@ from broker.core.models import (
     Window,
 )
 from broker.ports import CatalogMovedError, ObjectChange
-from tests.contract.backends import EVENT, SEALED, TIMES, Backend, SqlBackend, TestMacKeys, new_grant, put_grant
+from tests.contract.backends import EVENT, SEALED, Backend, SqlBackend, TestMacKeys, new_grant, put_grant
+from tests.support.times import TIMES
 
 PROVIDER = Provider(
     id="p1",
@@ -170,15 +172,15 @@ async def test_changed_grants_are_named_since_a_version(backend: Backend) -> Non
 async def test_too_many_changed_grants_are_not_named(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Past a bound, the answer is: drop all."""
     monkeypatch.setattr(catalog, "MANY_GRANTS", 3)
-    monkeypatch.setattr(memory, "_MANY_GRANTS", 3)
+    monkeypatch.setattr(memory_catalog, "_MANY_GRANTS", 3)
     await write(backend, *(ObjectChange(Kind.GRANT, f"g{n}", new_grant(f"g{n}")) for n in range(4)))
     assert await backend.store.changed_grants(0) is None
 
 
 async def test_changes_of_long_ago_are_not_named(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever fell behind further than changes are kept drops all; nobody is told too little."""
-    monkeypatch.setattr(catalog, "CHANGES_KEPT", 2)
-    monkeypatch.setattr(memory, "_CHANGES_KEPT", 2)
+    monkeypatch.setattr(control, "CHANGES_KEPT", 2)
+    monkeypatch.setattr(base, "CHANGES_KEPT", 2)
     since = await backend.store.read_version()
     ids = [await put_grant(backend.store, name) for name in "abc"]
     assert [None, ids[1:], ids[2:], []] == [
@@ -189,7 +191,7 @@ async def test_changes_of_long_ago_are_not_named(backend: Backend, monkeypatch: 
 
 async def test_changes_do_not_pile_up(sql: SqlBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not named any more is removed by the next change, a consent's too."""
-    monkeypatch.setattr(catalog, "CHANGES_KEPT", 2)
+    monkeypatch.setattr(control, "CHANGES_KEPT", 2)
     grant_id = await put_grant(sql.store, "a")
     await put_grant(sql.store, "b")
     newest = await put_grant(sql.store, "c")

@@ -22,7 +22,7 @@ from broker.core import lease
 from broker.core.audit import Action, AuditEvent
 from broker.core.errors import StoreUnavailableError
 from broker.core.grant_state import GrantState, Phase
-from tests.contract.backends import EVENT, SEALED, SqlBackend, put_grant
+from tests.contract.backends import EVENT, SEALED, SqlBackend, put_grant, record_of
 from tests.contract.test_access_tokens import key, token
 from tests.contract.test_redeem import consented_grant, sent
 
@@ -95,7 +95,8 @@ async def test_a_licence_whose_answer_was_lost_is_read_back(sql: SqlBackend) -> 
     taken = await sql.store.apply(grant_id, lease.Take("me"))
     assert taken is not None
     lose_next_commit(sql, happens=True)
-    state = await sql.store.apply(grant_id, lease.Sent(taken.attempt, taken.generation, None))
+    sent_ = lease.Sent(taken.attempt, taken.generation, None)
+    state = await sql.store.licence(sent_, record_of(grant_id, taken.attempt))
     assert state is not None
     assert Phase.SENT is state.phase
 
@@ -107,7 +108,7 @@ async def test_a_licence_that_was_not_committed_is_none(sql: SqlBackend) -> None
     assert taken is not None
     lose_next_commit(sql, happens=False)
     with pytest.raises(StoreUnavailableError) as refused:
-        await sql.store.apply(grant_id, lease.Sent(taken.attempt, taken.generation, None))
+        await sql.store.licence(lease.Sent(taken.attempt, taken.generation, None), record_of(grant_id, taken.attempt))
     assert ("commit", Phase.PREPARED) == (refused.value.cause, (await state_of(sql, grant_id)).phase)
 
 

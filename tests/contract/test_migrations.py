@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from broker.adapters.sql import StoreRefusedError, migrate, open_database
+from broker.adapters.sql import StoreRefusedError, migrate
 from broker.adapters.sql.tables import metadata
 from broker.core.errors import StoreUnavailableError
 from tests.contract.backends import SqlBackend, open_sql
@@ -38,13 +38,13 @@ async def test_migrating_twice_changes_nothing(postgres: PostgresServer, tmp_pat
     url = postgres.url(postgres.create_database())
     await migrate(url)
     await migrate(url)
-    await (await open_database(url, tmp_path)).aclose()
+    await (await open_sql(url, tmp_path)).aclose()
 
 
 async def test_an_empty_postgresql_is_refused(postgres: PostgresServer, tmp_path: Path) -> None:
     """A database without our tables is not migrated behind the operator's back; the message names the command."""
     with pytest.raises(StoreRefusedError, match="run `aries-broker migrate`"):
-        await open_database(postgres.url(postgres.create_database()), tmp_path)
+        await open_sql(postgres.url(postgres.create_database()), tmp_path)
 
 
 async def test_a_newer_postgresql_is_refused(postgres: PostgresServer, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ async def test_a_newer_postgresql_is_refused(postgres: PostgresServer, tmp_path:
     name = postgres.create_database()
     await migrate(postgres.url(name))
     postgres.execute("UPDATE alembic_version SET version_num = '9999'", name)
-    for attempt in (open_database(postgres.url(name), tmp_path), migrate(postgres.url(name))):
+    for attempt in (open_sql(postgres.url(name), tmp_path), migrate(postgres.url(name))):
         with pytest.raises(StoreRefusedError, match=r"newer version \(9999\)"):
             await attempt
 
@@ -64,7 +64,7 @@ async def test_a_newer_sqlite_is_refused(tmp_path: Path) -> None:
     await opened.aclose()
     for _ in range(2):
         with pytest.raises(StoreRefusedError, match=r"newer version \(9999\)"):
-            await open_database(None, tmp_path)
+            await open_sql(None, tmp_path)
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "mysql://db.example/broker"])
@@ -77,7 +77,7 @@ async def test_only_postgresql_is_migrated_by_hand(url: str) -> None:
 async def test_a_database_that_is_away_is_said_to_be(tmp_path: Path) -> None:
     """Opening and migrating without a server is the one store error, cause `connection`."""
     url = f"postgresql://broker@/broker?host={tmp_path}"
-    for attempt in (open_database(url, tmp_path), migrate(url)):
+    for attempt in (open_sql(url, tmp_path), migrate(url)):
         with pytest.raises(StoreUnavailableError) as refused:
             await attempt
         assert "connection" == refused.value.cause

@@ -35,7 +35,7 @@ def objects(kind: Kind) -> st.SearchStrategy[StoredObject]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_objects_survive_being_text(kind: Kind, data: st.DataObject) -> None:
     """Decoding what was encoded gives an equal object, and encoding it again the same text."""
@@ -69,7 +69,6 @@ def test_names_survive_being_text(names: frozenset[str]) -> None:
     assert names == decode_names(encode_names(names))
 
 
-@settings(deadline=None)
 @given(st.lists(TEXT, max_size=4), st.lists(TEXT, max_size=4))
 def test_no_two_rows_give_a_mac_the_same_bytes(one: list[str], other: list[str]) -> None:
     """Parts cannot be shifted into one another."""

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from broker.adapters.sql import StoreRefusedError, migrate, open_database
+from broker.adapters.sql import StoreRefusedError, migrate
 from broker.adapters.sql.lanes import Lane
 from broker.core import lease
 from broker.core.errors import StoreUnavailableError
@@ -21,7 +21,7 @@ from tests.support.postgres import PostgresServer, running_postgres
 
 async def test_two_processes_race_for_one_lease(postgres_url: str, tmp_path: Path) -> None:
     """Two stores on one database: of many takers one wins, whichever store they came through."""
-    stores = [await open_sql(postgres_url, tmp_path) for _ in range(2)]
+    stores = [await open_sql(postgres_url, tmp_path / name) for name in "ab"]
     await stores[0].data_keys.add_first_data_keys(DATA_KEYS)
     grant_id = await consented_grant(stores[0])
     taken = await asyncio.gather(*(stores[n % 2].store.apply(grant_id, lease.Take(f"owner-{n}")) for n in range(8)))
@@ -32,7 +32,7 @@ async def test_two_processes_race_for_one_lease(postgres_url: str, tmp_path: Pat
 
 async def test_two_processes_see_each_others_configuration(postgres_url: str, tmp_path: Path) -> None:
     """A version and a grant written through one store are read through the other."""
-    one, other = [await open_sql(postgres_url, tmp_path) for _ in range(2)]
+    one, other = [await open_sql(postgres_url, tmp_path / name) for name in "ab"]
     await one.data_keys.add_first_data_keys(DATA_KEYS)
     grant_id = await consented_grant(one)
     seen = (await other.store.read_version(), await other.store.get_grant(grant_id))
@@ -122,13 +122,13 @@ async def test_a_server_that_does_not_sync_is_refused(tmp_path: Path) -> None:
         url = server.url(server.create_database())
         await migrate(url)
         with pytest.raises(StoreRefusedError, match="fsync"):
-            await open_database(url, tmp_path)
+            await open_sql(url, tmp_path)
 
 
 async def test_a_pool_too_small_for_the_lanes_is_refused(postgres_url: str, tmp_path: Path) -> None:
     """Fewer than three connections cannot keep the lanes apart."""
     with pytest.raises(StoreRefusedError, match="at least 3"):
-        await open_database(postgres_url, tmp_path, pool_size=2)
+        await open_sql(postgres_url, tmp_path, pool_size=2)
 
 
 async def test_a_literal_name_is_looked_up_by_index(postgres_url: str, tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from broker.adapters.memory import store as memory
-from broker.adapters.sql import grants
+from broker.adapters.memory import grants
+from broker.adapters.sql import open_sends
 from broker.core.errors import AlreadyExistsError, NotFoundError, StoreUnavailableError
 from broker.core.models import ApiKey, Client, Kind, Origin
 from broker.ports import (
@@ -20,7 +21,7 @@ from broker.ports import (
     KeyState,
     ObjectChange,
 )
-from tests.contract.backends import DATA_KEYS, EVENT, SEALED, Backend, SqlBackend
+from tests.contract.backends import DATA_KEYS, EVENT, SEALED, Backend, SqlBackend, record_of
 
 SECRET = ClientSecretVersion("c1", 1, SEALED, "https://auth.example")
 KEY = ApiKey("kid1", "reports", b"mac of the key", "mac-1")
@@ -119,19 +120,22 @@ async def test_only_one_of_several_starters_makes_the_keys(sql: SqlBackend) -> N
 
 async def test_history_is_read_newest_first(backend: Backend) -> None:
     """A grant's attempts come newest first, no more than asked for, none of another grant."""
-    records = [AttemptRecord("g1", n, "owner", 1, "landed", cause) for n, cause in enumerate(("", "dns", ""))]
-    for record in (*records, AttemptRecord("g2", 9, "owner", 1, "refused")):
+    records = [
+        AttemptRecord("g1", n, "owner", 1, EVENT.time + timedelta(milliseconds=n), "landed", cause)
+        for n, cause in enumerate(("", "dns", ""))
+    ]
+    for record in (*records, record_of("g2", 9, outcome="refused")):
         await backend.store.record_attempt(record)
     assert [records[2], records[1]] == await backend.store.list_attempts("g1", 2)
 
 
 async def test_a_long_history_loses_its_oldest(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of each grant only the newest attempts are kept, whatever happens to others."""
-    monkeypatch.setattr(grants, "ATTEMPTS_KEPT", 3)
-    monkeypatch.setattr(memory, "_ATTEMPTS_KEPT", 3)
+    monkeypatch.setattr(open_sends, "ATTEMPTS_KEPT", 3)
+    monkeypatch.setattr(grants, "_ATTEMPTS_KEPT", 3)
     for attempt in range(5):
         for grant_id in ("g1", "g2")[: 1 + (attempt == 0)]:
-            await backend.store.record_attempt(AttemptRecord(grant_id, attempt, "owner", 1, "landed"))
+            await backend.store.record_attempt(record_of(grant_id, attempt, outcome="landed"))
     assert [[4, 3, 2], [0]] == [
         [record.attempt for record in await backend.store.list_attempts(grant_id, 10)] for grant_id in ("g1", "g2")
     ]

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from broker.adapters.sql.clock import boot_ms
 from broker.core import lease
-from broker.core.grant_state import GrantState, Health, Hold, KeptToken, Phase
+from broker.core.grant_state import GrantState, Health, Hold, KeptToken, OpenSend, Phase
 from broker.core.models import Kind
+from broker.core.settled import Replica, settled
 from broker.ports import ObjectChange
-from tests.contract.backends import EVENT, SEALED, TIMES, Backend, moved, nearly, new_grant, relative
+from tests.contract.backends import EVENT, SEALED, Backend, moved, nearly, new_grant, record_of, relative, seen
+from tests.support.times import TIMES
 
 AT_ONCE = 6
 """Steps run at the same time, on grants of their own."""
 
-SENT_TOKEN = KeptToken("t0", 2, 3, -90_000, first_sent_at=-60_000)
-NEW, NEWER = KeptToken("t1", 2, 5, -80_000), KeptToken("t2", 2, 4, -70_000)
+SENT_TOKEN = KeptToken("t0", 2, 3, 7, -90_000, first_sent_at=-60_000)
+NEW, NEWER = KeptToken("t1", 2, 5, 7, -80_000), KeptToken("t2", 2, 4, 6, -70_000)
 TOKENS = (
     (replace(SENT_TOKEN, first_sent_at=None),),
     (SENT_TOKEN,),
@@ -27,8 +29,25 @@ TOKENS = (
     (SENT_TOKEN, replace(NEW, first_sent_at=-1_000)),
     (SENT_TOKEN, replace(NEW, refused_at=-1_000)),
     (SENT_TOKEN, replace(NEW, consent=1)),
+    (replace(SENT_TOKEN, revoked_at=-1_000), replace(NEW, refused_at=-1_000)),
+    (NEW,),
 )
 """Refresh tokens of a grant, the current one first."""
+
+LIVING = Replica("living", "volume-1", -1_000)
+GONE = Replica("gone", "volume-2", -100_000)
+LONG_GONE = Replica("long-gone", "volume-3", -700_000)
+RESTARTED = Replica("restarted", "volume-2", -1_000, drained_at=-50_000)
+REPLICAS = (LIVING, GONE, LONG_GONE, RESTARTED)
+OPEN_SENDS = (
+    (OpenSend(4, "other", -200_000),),
+    (OpenSend(4, "gone", -200_000),),
+    (OpenSend(4, "long-gone", -900_000),),
+    (OpenSend(4, "living", -200_000),),
+    (OpenSend(3, "gone", -200_000),),
+    (OpenSend(3, "other", -900_000), OpenSend(4, "other", -200_000)),
+)
+"""Open sends, the one of the newest attempt by processes in different states."""
 
 IDLE = GrantState(
     consent=2,
@@ -39,12 +58,26 @@ IDLE = GrantState(
     owner="other",
     lease_until=-20_000,
     not_before=-20_000,
+    failures=1,
+    landed=3,
     tokens=TOKENS[0],
 )
 PREPARED = replace(IDLE, phase=Phase.PREPARED, lease_until=300_000)
-SENT = replace(PREPARED, phase=Phase.SENT, first_sent_at=-60_000, replay_until=400_000, sends=1, tokens=TOKENS[1])
+SENT = replace(
+    PREPARED,
+    phase=Phase.SENT,
+    first_sent_at=-60_000,
+    last_sent_at=-60_000,
+    replay_until=400_000,
+    sends=1,
+    tokens=TOKENS[1],
+    open_sends=OPEN_SENDS[0],
+)
 LANDED = replace(PREPARED, phase=Phase.LANDED)
 QUARANTINED = replace(IDLE, health=Health.QUARANTINED)
+UNKNOWN = replace(SENT, phase=Phase.UNKNOWN, lease_until=-20_000)
+OVER = replace(UNKNOWN, replay_until=-20_000, last_sent_at=-200_000, open_sends=())
+REVOKING = replace(IDLE, hold=Hold.REVOKING, tokens=(replace(SENT_TOKEN, revoked_at=-1_000),))
 
 STEPS: tuple[tuple[GrantState, lease.Event], ...] = (
     (IDLE, lease.Take("me")),
@@ -52,13 +85,18 @@ STEPS: tuple[tuple[GrantState, lease.Event], ...] = (
     (PREPARED, lease.Extend(4)),
     (PREPARED, lease.Sent(4, 7, None)),
     (PREPARED, lease.Sent(4, 7, 60_000)),
+    (replace(UNKNOWN, phase=Phase.PREPARED, lease_until=300_000), lease.Sent(4, 7, 60_000)),
     (SENT, lease.NotRotated(4)),
     (PREPARED, lease.NotSent(4, 30_000)),
     (SENT, lease.NotSent(4, 0)),
+    (UNKNOWN, lease.NotSent(4, 0)),
     (SENT, lease.NotConsumed(4, 30_000)),
     (SENT, lease.Refused(4, 7, 2)),
+    (replace(SENT, doubted="t1"), lease.Refused(4, 7, 2)),
     (SENT, lease.Unknown(4)),
+    (SENT, lease.Unknown(4, 30_000)),
     (replace(SENT, lease_until=-20_000), lease.Unknown(None)),
+    (SENT, lease.Closed(4)),
     (LANDED, lease.Finish(4)),
     (LANDED, lease.Finish(4, "me")),
     (SENT, lease.Land(4, 7, 2, "t9")),
@@ -66,8 +104,22 @@ STEPS: tuple[tuple[GrantState, lease.Event], ...] = (
     (QUARANTINED, lease.Land(3, 7, 2, "t1")),
     (IDLE, lease.Consented("t9")),
     (QUARANTINED, lease.Consented("t1")),
+    (replace(UNKNOWN, tokens=TOKENS[2]), lease.Adopt()),
+    (replace(UNKNOWN, tokens=TOKENS[3]), lease.Adopt()),
+    (replace(QUARANTINED, tokens=TOKENS[2]), lease.Adopt()),
+    (UNKNOWN, lease.Replay("me")),
+    (OVER, lease.Probe("me", settled=False)),
+    (replace(OVER, last_sent_at=-60_000), lease.Probe("me", settled=False)),
+    (replace(OVER, settled_at=-100_000, open_sends=OPEN_SENDS[0]), lease.Probe("me", settled=False)),
+    (UNKNOWN, lease.Settle()),
+    (IDLE, lease.Freeze()),
+    (replace(UNKNOWN, hold=Hold.FROZEN), lease.Unfreeze()),
+    (SENT, lease.Revoke()),
+    (REVOKING, lease.TokenRevoked("t0")),
+    (REVOKING, lease.Revoked()),
+    (replace(REVOKING, phase=Phase.PREPARED), lease.Revoked()),
 )
-"""A state and an event that happens in it."""
+"""A state and an event that happens in it; the store finds out by itself whether a probe is settled."""
 
 
 def neighbours(state: GrantState) -> Iterator[GrantState]:
@@ -79,8 +131,11 @@ def neighbours(state: GrantState) -> Iterator[GrantState]:
         yield replace(state, hold=hold)
     for tokens in TOKENS:
         yield replace(state, tokens=tokens)
+    for open_sends in OPEN_SENDS:
+        yield replace(state, open_sends=open_sends)
     yield replace(state, health=Health.QUARANTINED)
     yield replace(state, current=None)
+    yield replace(state, doubted="t2")
     yield replace(state, attempt=5)
     yield replace(state, generation=8)
     yield replace(state, consent=3)
@@ -91,8 +146,12 @@ def neighbours(state: GrantState) -> Iterator[GrantState]:
     yield replace(state, first_sent_at=-30_000)
     yield replace(state, first_sent_at=-60_000, sends=1)
     yield replace(state, replay_until=200_000)
+    yield replace(state, replay_until=None)
+    yield replace(state, settled_at=-20_000, open_sends=OPEN_SENDS[1])
     for sends in range(4):
         yield replace(state, sends=sends)
+    for probes in range(2):
+        yield replace(state, probes=probes)
 
 
 CASES = {
@@ -107,16 +166,18 @@ async def test_a_step_happens_exactly_where_the_core_says(backend: Backend) -> N
     """In every state next to one where a step happens, store and core agree on whether and how it does."""
     grants = [ObjectChange(Kind.GRANT, name, new_grant(name, name)) for name in CASES]
     await backend.store.write_objects(grants, revision=None, event=EVENT)
+    await backend.put_replicas(REPLICAS)
     await backend.put_states({name: state for name, (state, _) in CASES.items()})
     gate = asyncio.Semaphore(AT_ONCE)
     began = boot_ms()
+    replicas = [seen(replica, began) for replica in REPLICAS]
 
     async def run(name: str, state: GrantState, event: lease.Event) -> None:
         async with gate:
             # The store's clock went on while earlier cases ran; times are far enough apart not to mind.
             now = boot_ms()
             before = moved(state, began)
-            expected = lease.step(before, event, now, TIMES)
+            expected = lease.step(before, as_settled(before, event, replicas, now), now, TIMES)
             actual = await apply(backend, name, event, state)
             grant = await backend.store.get_grant(name)
             assert grant is not None
@@ -126,12 +187,33 @@ async def test_a_step_happens_exactly_where_the_core_says(backend: Backend) -> N
     await asyncio.gather(*(run(name, state, event) for name, (state, event) in CASES.items()))
 
 
-async def apply(backend: Backend, grant_id: str, event: lease.Event, state: GrantState) -> GrantState | None:
+def as_settled(state: GrantState, event: lease.Event, replicas: Sequence[Replica], now: int) -> lease.Event:
+    """Return the event as it is when the store knows these processes."""
+    if not isinstance(event, lease.Probe):
+        return event
+    return lease.Probe(event.owner, settled(state, replicas, now, TIMES))
+
+
+async def apply(  # noqa: PLR0911 - a method each
+    backend: Backend, grant_id: str, event: lease.Event, state: GrantState
+) -> GrantState | None:
     """Run an event by the method that takes it."""
-    if isinstance(event, lease.Land):
-        return await backend.store.keep_and_land(grant_id, event, SEALED, EVENT)
-    if isinstance(event, lease.Consented):
-        return await backend.store.keep_and_consent(
-            grant_id, event, state.consent, SEALED, None, EVENT, expected_attempt=state.attempt
-        )
-    return await backend.store.apply(grant_id, event)
+    store = backend.store
+    match event:
+        case lease.Land():
+            return await store.keep_and_land(grant_id, event, SEALED, EVENT)
+        case lease.Consented():
+            fences = {"expected_attempt": state.attempt}
+            return await store.keep_and_consent(grant_id, event, state.consent, SEALED, None, EVENT, **fences)
+        case lease.Sent():
+            return await store.licence(event, record_of(grant_id, event.attempt, state.owner or ""))
+        case lease.Closed():
+            await store.record_attempt(record_of(grant_id, event.attempt, outcome="landed"))
+            reading = await store.get_state(grant_id)
+            return None if reading is None else reading.state
+        case lease.Probe():
+            return await store.probe(grant_id, event.owner)
+        case lease.Freeze() | lease.Unfreeze() | lease.Revoke() | lease.Settle():
+            return await store.hold(grant_id, event, EVENT)
+        case _:
+            return await store.apply(grant_id, event)

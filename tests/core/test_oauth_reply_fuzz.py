@@ -39,7 +39,7 @@ RESULTS = REPLIES | st.builds(SendFailure, st.booleans(), st.text(max_size=20), 
 TOKENS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=60)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(RESULTS, st.sampled_from(GrantType), st.booleans())
 def test_reading_never_raises_and_says_one_thing(
     result: HttpReply | SendFailure,
@@ -54,7 +54,7 @@ def test_reading_never_raises_and_says_one_thing(
     assert reading.outcome is not Outcome.REFUSED or reading.cause is Cause.INVALID_GRANT
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(STATUSES, MEMBERS, st.sampled_from(GrantType))
 def test_nothing_of_the_body_gets_out(status: int, member: str, grant_type: GrantType) -> None:
     """No error, cause or printed form holds a word of the provider's."""
@@ -69,7 +69,7 @@ def test_nothing_of_the_body_gets_out(status: int, member: str, grant_type: Gran
         assert canary not in told
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TOKENS, st.dictionaries(MEMBERS, VALUES, max_size=4), st.dictionaries(MEMBERS, VALUES, max_size=4), st.data())
 def test_a_whole_refresh_token_in_a_200_is_always_salvaged(
     token: str, before: dict[str, object], after: dict[str, object], data: st.DataObject
@@ -85,7 +85,7 @@ def test_a_whole_refresh_token_in_a_200_is_always_salvaged(
         assert (token, Outcome.LANDED) == (reading.refresh_token.reveal(), reading.outcome)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 30))
 def test_half_a_refresh_token_is_never_salvaged(cut: int) -> None:
     """Before its closing quote a token is not taken."""

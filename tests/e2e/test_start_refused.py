@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.adapters.data_folder import DataFolder
 from broker.adapters.keys.kek import open_or_make_local_kek
 from broker.adapters.keys.keyring import open_keyring
 from broker.adapters.sql.database import open_database
@@ -70,8 +71,9 @@ async def test_a_bad_configuration(tmp_path: Path) -> None:
 async def test_data_without_its_key(tmp_path: Path) -> None:
     """A database that holds a keyset is not opened without the key-encryption key, and none is made in its stead."""
     data = tmp_path / "data"
-    async with contextlib.aclosing(await open_database(None, data)) as database:
-        await open_keyring(database, [await open_or_make_local_kek(f"file:{data / 'kek.json'}", database)])
+    with contextlib.closing(DataFolder(data)) as folder:
+        async with contextlib.aclosing(await open_database(None, folder)) as database:
+            await open_keyring(database, [await open_or_make_local_kek(f"file:{data / 'kek.json'}", database)])
     (data / "kek.json").rename(tmp_path / "kek.json")
     said = await _refused(data)
     assert "kek.json" in said

@@ -34,7 +34,7 @@ async def test_too_many_changes_drop_every_grant(
     world: World, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the store does not tell which grants changed, all are read again."""
-    monkeypatch.setattr("broker.adapters.memory.store._MANY_GRANTS", 0)
+    monkeypatch.setattr("broker.adapters.memory.catalog._MANY_GRANTS", 0)
     await replica.view.grant("desk")
     await world.hold("person")
     await replica.view.catch_up(await world.store.read_version())

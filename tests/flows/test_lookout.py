@@ -38,7 +38,18 @@ class Store:
         if self.error is not None:
             raise self.error
         return {
-            key: StoredAccessToken(key, 1, Sealed("k", b""), ("a",), True, 1, 1, False)  # noqa: FBT003 - its fields
+            key: StoredAccessToken(
+                key=key,
+                attempt=1,
+                sealed=Sealed("k", b""),
+                fingerprint="f",
+                granted=("a",),
+                verified=True,
+                life_ms=1,
+                remaining_ms=1,
+                renew_ms=None,
+                lifetime_assumed=False,
+            )
             for key in keys
             if key in self.there
         }

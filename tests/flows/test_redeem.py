@@ -34,7 +34,6 @@ from tests.flows.world import (
     PROVIDER,
     READ,
     SECRET,
-    TIMES,
     TRADE,
     Replica,
     World,
@@ -46,6 +45,7 @@ from tests.flows.world import (
     reply,
     tokens,
 )
+from tests.support.times import TIMES
 from tests.support.waiting import until
 
 ALL_WIRE = " ".join(ALL)
@@ -214,7 +214,7 @@ async def test_reply_broken_off_after_its_refresh_token(world: World, replica: R
 
 @pytest.mark.parametrize("cause", ["dns", "connect", "tls", "egress", "timeout"])
 async def test_nothing_sent_is_no_doubt(world: World, replica: Replica, cause: str) -> None:
-    """A connection that failed costs a second's back-off, nothing else."""
+    """A connection that failed costs a back-off of about a second, nothing else."""
 
     async def fail() -> None:
         raise NotSentError(cause)
@@ -225,7 +225,7 @@ async def test_nothing_sent_is_no_doubt(world: World, replica: Replica, cause: s
     assert (Phase.IDLE, None, 0) == (state.phase, state.first_sent_at, state.sends)
     assert ["not_sent"] == await world.outcomes("person")
     world.endpoint.connect = None
-    world.clock.advance(1)
+    world.clock.advance(2)
     assert "provider" == await whole(replica)
 
 
@@ -239,7 +239,9 @@ async def test_throttled_redeem_backs_off(world: World, replica: Replica) -> Non
     second = await refused(other)
     assert (ProviderUnavailableError, "backing_off") == (type(second), second.cause)
     assert 1 == len(world.endpoint.requests)
-    world.clock.advance(1)
+    assert second.retry_after is not None
+    assert 1 <= second.retry_after < 32  # what is left, with a spread
+    world.clock.advance(second.retry_after)
     assert "provider" == await whole(other)
 
 
@@ -423,7 +425,7 @@ async def test_sets_that_wait_are_served_in_one_tenure(world: World) -> None:
     assert [" ".join(READ), " ".join(TRADE), " ".join(ALL)] == [sent["scope"] for sent in world.endpoint.requests]
     assert ["a", "a", "b"] == [record.owner for record in reversed(await world.attempts("person"))]
     assert [2, 3, 4] == [record.attempt for record in reversed(await world.attempts("person"))]
-    assert {} == replica.refresh._taken_again
+    assert {} == replica.refresh._kept
 
 
 @pytest.mark.parametrize("away", [False, True])
@@ -448,7 +450,7 @@ async def test_a_lease_kept_for_nobody_is_given_back(world: World, away: bool) -
     await served
     await replica.obtain.aclose(20)
     assert (Phase.PREPARED if away else Phase.IDLE) is world.state("person").phase
-    assert {} == replica.refresh._taken_again
+    assert {} == replica.refresh._kept
     world.clock.advance(TIMES.lease / 1000)
     assert "provider" == (await replica.get("trade", grant="person")).source
 

@@ -17,7 +17,6 @@ from broker.core.errors import (
 from broker.core.grant_state import Health, Phase
 from broker.core.models import Kind
 from broker.flows import obtain
-from broker.flows.beat import beating
 from broker.ports import ReplyLostError
 from tests.flows.world import (
     FIRST,
@@ -32,6 +31,7 @@ from tests.flows.world import (
     reply,
     tokens,
 )
+from tests.support.times import TIMES
 from tests.support.waiting import until
 
 
@@ -288,10 +288,9 @@ async def test_lease_of_a_process_that_is_gone_is_taken_over(world: World, repli
 
 async def test_send_of_a_process_that_is_gone_is_in_doubt(world: World, replica: Replica) -> None:
     """A lease that ends in `sent` leaves the grant uncertain: nothing is sent."""
-    await world.store.inner.apply("id-person", lease.Take("gone"))
-    await world.store.inner.apply("id-person", lease.Sent(2, 1, None))
+    await world.send_and_vanish("person")
     asked = asyncio.create_task(whole(replica))
-    await until(lambda: "get_grant" in world.store.calls)
+    await until(lambda: "get_state" in world.store.calls)
     assert Phase.SENT is world.state("person").phase
     with pytest.raises(GrantUncertainError):
         await let_pass(world.clock, asked)
@@ -374,55 +373,19 @@ async def test_lost_reply_of_client_credentials_is_no_doubt(world: World, replic
 # --- the heartbeat ---------------------------------------------------------------------------------------------------
 
 
-async def test_beat_goes_on_when_the_store_is_away() -> None:
-    """The lease is extended while the block runs, a failure is tried again, and the end of the block is its end."""
-    beats: list[int] = []
-
-    async def extend() -> None:
-        beats.append(len(beats))
-        if len(beats) < 3:
-            raise StoreUnavailableError("away")
-
-    async with beating(0.0005, extend):
-        await until(lambda: len(beats) > 4)
-    assert {asyncio.current_task()} == asyncio.all_tasks()
-
-
-async def test_block_under_a_beat_raises_its_own_error() -> None:
-    """What the block raises comes out, whatever the beat did."""
-    beaten = asyncio.Event()
-
-    async def bug() -> None:
-        beaten.set()
-        raise ZeroDivisionError
-
-    async def block() -> None:
-        async with beating(0.0, bug):
-            await beaten.wait()
-            raise StoreUnavailableError("away")
-
-    with pytest.raises(StoreUnavailableError):
-        await block()
-
-
-async def test_lease_is_extended_while_the_provider_is_slow(world: World) -> None:
-    """Both kinds of redeem beat."""
-    extended = []
-
-    async def note() -> None:
-        extended.append(world.endpoint.requests[-1]["grant_type"])
-
-    world.store.after["Extend"] = note
-    world.store.after["extend_access"] = note
+async def test_lease_is_kept_while_the_provider_is_slow(world: World) -> None:
+    """Both kinds of redeem are in every beat, until they end."""
     for name in ("desk", "person"):
-        replica = await world.replica()
-        quick = replace(replica.refresh._times, extend_every=1)
-        for redeem in replica.obtain._redeem.values():
-            redeem._times = quick  # type: ignore[attr-defined]  # both have times
+        replica = await world.replica(name)
         world.endpoint.hold = asyncio.Event()
         asked = asyncio.create_task(replica.get("read", "trade", grant=name))
-        before = len(extended)
-        await until(lambda: len(extended) > before + 1)  # noqa: B023 - awaited in the loop
+        before = len(world.endpoint.requests)
+        await until(lambda: len(world.endpoint.requests) > before)  # noqa: B023 - awaited in the loop
+        for _ in range(4):
+            world.clock.advance(TIMES.lease / 1000 - 1)
+            await replica.heart.beat()
+        assert world.leased(name)
         world.endpoint.hold.set()
         await asked
-    assert {"client_credentials", "refresh_token"} == set(extended)
+        assert ({}, {}) == (replica.heart._grants, replica.heart._keys)
+    assert "canary-rt-2" == await world.refresh_token("person")

@@ -69,7 +69,7 @@ async def stormy(seed: int) -> tuple[World, Moody, list[Replica]]:
 @pytest.mark.parametrize("seed", range(24))
 async def test_no_token_is_lost_or_spent_twice(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """No token the provider took is sent again; unless the grant is in doubt or refused, its token is the live one."""
-    monkeypatch.setattr("broker.flows.redeem_refresh_token.FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("broker.flows.until_stored.FIRST_PAUSE", 0.001)
     world, endpoint, replicas = await stormy(seed)
     random = Random(1000 + seed)
     asked: list[asyncio.Task[object]] = []

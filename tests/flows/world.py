@@ -15,11 +15,12 @@ from urllib.parse import parse_qsl
 from broker.adapters.keys.keyring import Keyring, open_keyring
 from broker.adapters.memory import MemoryStore
 from broker.adapters.memory.buckets import MemoryBuckets
+from broker.adapters.memory.journal import MemoryJournal
 from broker.core import lease
 from broker.core.audit import Action, AuditEvent
 from broker.core.errors import StoreUnavailableError
 from broker.core.gcra import Charge, Decision
-from broker.core.grant_state import GrantState, Hold, RedeemTimes
+from broker.core.grant_state import GrantState, Hold
 from broker.core.identity import CallerId
 from broker.core.models import (
     Client,
@@ -40,28 +41,28 @@ from broker.core.sealing import client_secret_binding, refresh_token_binding
 from broker.core.secret import Secret
 from broker.core.urls import origin_of
 from broker.flows.catalog_view import CatalogView
-from broker.flows.get_token import GetToken, IssuedToken, TokenRequest
+from broker.flows.decide import Decide, TokenRequest
+from broker.flows.drain_journal import DrainJournal
+from broker.flows.get_token import GetToken, IssuedToken
+from broker.flows.heart import Heart
+from broker.flows.keep_received import KeepReceived
+from broker.flows.lease_grant import LeaseGrant
 from broker.flows.lookout import Lookout
 from broker.flows.obtain import Obtain
+from broker.flows.prospects import Prospects
 from broker.flows.prove_narrowing import ProveNarrowing
 from broker.flows.provider_call import ProviderCall
 from broker.flows.receive import Receive
 from broker.flows.redeem_client_credentials import RedeemClientCredentials
 from broker.flows.redeem_now import RedeemNow
 from broker.flows.redeem_refresh_token import RedeemRefreshToken
+from broker.flows.redeem_under_lease import RedeemUnderLease
 from broker.flows.token_cache import TokenCache
 from broker.flows.trail import Trail
 from broker.ports import AttemptRecord, ClientSecretVersion, DataKey, ObjectChange
+from tests.support.times import TIMES
 from tests.support.waiting import ENOUGH
 
-TIMES = RedeemTimes(
-    lease=15_000,
-    extend_every=5_000,
-    refresh_reply=60_000,
-    client_credentials_reply=20_000,
-    replay_margin=2_000,
-    write_within=1_000,
-)
 TIME = datetime(2026, 1, 2, tzinfo=UTC)
 READ = ("account:information", "order:information")
 TRADE = ("order:execution",)
@@ -158,6 +159,10 @@ async def let_pass(clock: ManualClock, task: asyncio.Future[T]) -> T:
     return await task
 
 
+LABELS = {"licence": "Sent", "probe": "Probe"}
+"""Methods that are steps of the redeem, by the name of their event."""
+
+
 class WatchedStore:
     """The store in memory, every call of which is noted, takes a turn of the loop, and can be held or fail.
 
@@ -178,7 +183,7 @@ class WatchedStore:
         method = getattr(self.inner, name)
 
         async def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the same
-            label = type(args[1]).__name__ if name == "apply" else name
+            label = type(args[1]).__name__ if name == "apply" else LABELS.get(name, name)
             self.calls.append(label)
             await asyncio.sleep(0)
             self.fail_if_away(label)
@@ -277,11 +282,27 @@ class Audit:
 
 
 class Counted:
-    """The port Telemetry; notes what the flows say."""
+    """The port RedeemTelemetry; notes what the flows say."""
 
     def __init__(self) -> None:
         self.issued: list[str] = []
         self.redeems: list[tuple[str, str]] = []
+        self.refused: list[tuple[str, str]] = []
+        self.journal: list[int] = []
+        self.journal_failures = 0
+        self.clients_refused: list[bool] = []
+
+    def store_refused(self, grant_id: str, step: str, cause: str) -> None:
+        self.refused.append((step, cause))
+
+    def journal_holds(self, entries: int) -> None:
+        self.journal.append(entries)
+
+    def journal_failed(self, grant_id: str) -> None:
+        self.journal_failures += 1
+
+    def client_refused(self, provider: str, client: str, *, refused: bool) -> None:
+        self.clients_refused.append(refused)
 
     def token_issued(self, source: str) -> None:
         self.issued.append(source)
@@ -327,6 +348,8 @@ class PlainKek:
 class Replica:
     """One broker process's flows."""
 
+    heart: Heart
+    drain: DrainJournal
     view: CatalogView
     cache: TokenCache
     obtain: Obtain
@@ -345,12 +368,15 @@ class Replica:
         caller: str = "orders",
         min_lifetime: float | None = None,
         resource: str = "",
+        rejected: str = "",
     ) -> IssuedToken:
         """Call GetToken as an API key of that name."""
         who = CallerId("key", caller)
         trail = Trail("GetToken", "peer", "r1", actor=str(who))
         self.trails.append(trail)
-        return await self.get_token(TokenRequest(who, grant, scopes or ("read",), min_lifetime, resource), trail)
+        return await self.get_token(
+            TokenRequest(who, grant, scopes or ("read",), min_lifetime, resource, rejected), trail
+        )
 
 
 @dataclass(slots=True)
@@ -411,6 +437,20 @@ class World:
         """Return a grant's row as it is."""
         return self.store.inner._grants[f"id-{name}"].state
 
+    async def send_and_vanish(self, name: str, replay_for: int | None = None) -> None:
+        """Let a process get the licence to write and vanish."""
+        state = await self.store.inner.apply(f"id-{name}", lease.Take("gone"))
+        assert state is not None
+        record = AttemptRecord(f"id-{name}", state.attempt, "gone", 1, TIME, "")
+        sent = lease.Sent(state.attempt, state.generation, replay_for)
+        assert await self.store.inner.licence(sent, record) is not None
+
+    def leased(self, name: str) -> bool:
+        """Tell whether somebody's lease on the grant, or on one of its keys, lives."""
+        now = int(self.clock.boottime() * 1000)
+        of_keys = [row.lease_until for key, row in self.store.inner._access.items() if key.grant_id == f"id-{name}"]
+        return max(self.state(name).lease_until, *of_keys, 0) > now
+
     async def hold(self, name: str, hold: Hold = Hold.FROZEN) -> None:
         """Hold a grant, as an admin does, with a new version."""
         inner = self.store.inner
@@ -434,13 +474,17 @@ class World:
         """Return the outcomes in a grant's history, oldest first."""
         return [record.outcome for record in reversed(await self.attempts(name))]
 
-    async def replica(self, owner: str = "a") -> Replica:
-        """Start a replica."""
+    async def replica(self, owner: str = "a", journal: MemoryJournal | None = None) -> Replica:
+        """Start a replica, on a data volume of its own unless one is given."""
         store: Any = self.store
         view = CatalogView(store, store)
         await view.load()
         random = Random(1)
-        receive = Receive(self.keyring, self.clock)
+        journal = journal or MemoryJournal()
+        heart = Heart(
+            replicas=store, clock=self.clock, owner=owner, volume=journal.volume, every=TIMES.extend_every / 1000
+        )
+        receive = Receive(self.keyring, self.clock, random)
         cache = TokenCache()
         telemetry: Any = self.counted
         call = ProviderCall(
@@ -454,21 +498,41 @@ class World:
             limits=lambda: view.catalog.limits,
             refuse_sandbox=False,
         )
-        refresh = RedeemRefreshToken(
+        under_lease = RedeemUnderLease(
             grants=store,
+            access_tokens=store,
             call=call,
+            keep_received=KeepReceived(grants=store, journal=journal, telemetry=telemetry, times=TIMES),
             receive=receive,
             cipher=self.keyring,
+            telemetry=telemetry,
+            clock=self.clock,
+            times=TIMES,
+            owner=owner,
+            random=random,
+        )
+        refresh = RedeemRefreshToken(
+            grants=store,
+            access_tokens=store,
+            lease_grant=LeaseGrant(grants=store, heart=heart, times=TIMES, owner=owner),
+            under_lease=under_lease,
+            heart=heart,
+            clock=self.clock,
+        )
+        credentials = RedeemClientCredentials(
+            grants=store,
+            access_tokens=store,
+            heart=heart,
+            call=call,
+            receive=receive,
             clock=self.clock,
             times=TIMES,
             owner=owner,
         )
-        credentials = RedeemClientCredentials(
-            grants=store, call=call, receive=receive, clock=self.clock, times=TIMES, owner=owner
-        )
         lookout = Lookout(store, self.clock, random)
         obtain = Obtain(
-            grants=store,
+            access_tokens=store,
+            prospects=Prospects(store),
             cache=cache,
             receive=receive,
             lookout=lookout,
@@ -477,6 +541,7 @@ class World:
         )
         get_token = GetToken(
             view=view,
+            decide=Decide(view),
             cache=cache,
             obtain=obtain,
             buckets=self.buckets,
@@ -486,6 +551,10 @@ class World:
             random=random,
         )
         return Replica(
+            heart=heart,
+            drain=DrainJournal(
+                grants=store, replicas=store, journal=journal, heart=heart, telemetry=telemetry, owner=owner
+            ),
             view=view,
             cache=cache,
             obtain=obtain,

@@ -26,7 +26,8 @@ from broker.core.identity import Role
 from broker.core.models import ApiKey, Catalog, Issuer, Narrowing, Origin, RoleBinding
 from broker.core.scopes import parse_requested
 from broker.core.secret import Secret
-from broker.flows.get_token import IssuedToken, TokenRequest
+from broker.flows.decide import TokenRequest
+from broker.flows.get_token import IssuedToken
 from broker.flows.record_denial import RecordDenial
 from broker.flows.trail import Trail
 from broker.ports import CallerSignatures, ServerTls, UnknownMacKeyError
@@ -161,10 +162,6 @@ class Counters:
     def request_finished(self, method: str, code: str, reason: str, seconds: float) -> None:
         self.requests[method, code, reason] += 1
         self.counted.set()
-
-    def token_issued(self, source: str) -> None: ...
-
-    def redeem_finished(self, provider: str, client: str, outcome: str, cause: str) -> None: ...
 
     def denials_dropped(self, count: int) -> None:
         self.dropped += count

@@ -39,7 +39,8 @@ from broker.rpc.servicers.config import ConfigServicer
 from broker.rpc.servicers.grants import GrantsServicer
 from broker.rpc.servicers.keys import KeysServicer
 from broker.rpc.servicers.secrets import SecretsServicer
-from tests.flows.admin.kit import TIMES, AdminKit, trail
+from tests.flows.admin.kit import AdminKit, trail
+from tests.support.times import TIMES
 
 FILE = """\
 revision: 3
@@ -232,7 +233,9 @@ async def test_secrets_and_refresh_tokens_go_in(kit: AdminKit, config: ConfigSer
     token = grants_pb2.ImportRefreshTokenRequest(grant="g", refresh_token="canary")
     imported = await grants.import_refresh_token(token, call())
     assert (imported.rotated, len(imported.warnings)) == (True, 1)
-    await kit.store.record_attempt(AttemptRecord((await kit.grant("g")).id, 3, "me", 1, "landed", "why"))
+    await kit.store.record_attempt(
+        AttemptRecord((await kit.grant("g")).id, 3, "me", 1, datetime(2026, 1, 2, tzinfo=UTC), "landed", "why")
+    )
     shown = await grants.get_grant(grants_pb2.GetGrantRequest(name="g"), call())
     status = shown.grant
     assert [(3, "me", 1, "landed", "why")] == [

@@ -10,7 +10,7 @@ from broker.core.errors import InvalidRequestError
 from broker.core.identity import CallerId
 from broker.core.models import Narrowing
 from broker.core.secret import Secret
-from broker.flows.get_token import TokenRequest
+from broker.flows.decide import TokenRequest
 from broker.rpc.convert import _NARROWING, secret_of, token_reply, token_request
 from tests.rpc.kit import ACCESS_TOKEN, issued
 

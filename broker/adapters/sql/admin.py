@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from broker.adapters.sql.control import lock_control, raise_version
 from broker.adapters.sql.lanes import Lanes
 from broker.adapters.sql.outbox import has_event, put_event
 from broker.adapters.sql.rows import fresh_id
-from broker.adapters.sql.tables import changes, control
+from broker.adapters.sql.tables import control
 from broker.core.audit import AuditEvent
 
 T = TypeVar("T")
@@ -50,25 +51,20 @@ async def change(lanes: Lanes, work: Callable[[Change], Awaitable[T]], event: Au
     event_id = fresh_id()
 
     async def transaction(connection: AsyncConnection) -> tuple[T, int]:
-        row = (await connection.execute(select(control).with_for_update())).one()
+        row = await lock_control(connection)
         under_way = Change(connection, row.version + 1, row.revision)
         result = await work(under_way)
         await put_event(connection, event_id, event)
-        await _note(connection, under_way.version, under_way.touched)
-        await connection.execute(update(control).values(version=under_way.version, revision=under_way.revision))
+        if under_way.revision != row.revision:
+            await connection.execute(update(control).values(revision=under_way.revision))
+        await raise_version(connection, under_way.version, under_way.touched)
         return result, under_way.version
 
     async def confirm(connection: AsyncConnection) -> bool:
-        await connection.execute(select(control.c.id).with_for_update())
+        await lock_control(connection)
         return await has_event(connection, event_id)
 
     def note(changed: tuple[T, int]) -> None:
         lanes.version = max(lanes.version, changed[1])
 
     return await lanes.write(transaction, confirm=confirm, committed=note, seconds=CHANGE_SECONDS)
-
-
-async def _note(connection: AsyncConnection, version: int, touched: Iterable[tuple[str, str]]) -> None:
-    rows = [{"version": version, "kind": kind, "id": id_} for kind, id_ in sorted(touched)]
-    if rows:
-        await connection.execute(insert(changes), rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar, cast
 
@@ -10,18 +9,16 @@ from sqlalchemy import RowMapping, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.adapters.sql.admin import Change, change
-from broker.adapters.sql.counts import add_counts, display_state
-from broker.adapters.sql.objects_json import StoredObject, decode_object, encode_names, encode_object, mac_input
+from broker.adapters.sql.control import is_named
+from broker.adapters.sql.grant_config import write_grants
+from broker.adapters.sql.objects_json import StoredObject, decode_object, encode_object, mac_input
 from broker.adapters.sql.part import Part
-from broker.adapters.sql.rows import grant_mac_input, grant_state, state_values
-from broker.adapters.sql.tables import access_tokens, changes, client_secrets, control, grants, objects
+from broker.adapters.sql.tables import changes, client_secrets, control, objects
 from broker.core.audit import AuditEvent
 from broker.core.errors import RevisionStaleError
-from broker.core.grant_state import GrantState
 from broker.core.models import (
     Catalog,
     Client,
-    Grant,
     Issuer,
     Kind,
     Limit,
@@ -35,9 +32,6 @@ from broker.ports import CatalogMovedError, ObjectChange
 VERSION_SECONDS: Final = 1.0
 MANY_GRANTS: Final = 1000
 """More changed grants than this are not named one by one."""
-
-CHANGES_KEPT: Final = 10_000
-"""Versions whose changes are named; whoever fell further behind is told nothing one by one."""
 
 O = TypeVar("O")  # noqa: E741 - the kind of object asked for
 
@@ -88,7 +82,7 @@ class SqlCatalog(Part):
 
         async def work(connection: AsyncConnection) -> Sequence[str] | None:
             version = (await connection.execute(select(control.c.version))).scalar_one()
-            if since < version - CHANGES_KEPT:
+            if not is_named(since, version):
                 return None
             statement = (
                 select(changes.c.id)
@@ -109,7 +103,7 @@ class SqlCatalog(Part):
         event: AuditEvent,
         expected_version: int | None = None,
     ) -> int:
-        """Apply all changes in their order and raise the version, in one transaction; return the new version.
+        """Apply all changes and raise the version, in one transaction; return the new version.
 
         An object of a name that is there keeps its id. A grant whose client changes gets a new epoch.
 
@@ -124,16 +118,15 @@ class SqlCatalog(Part):
                 raise CatalogMovedError
             if revision is not None:
                 _raise_revision(under_way, revision)
-            counted: Counter[str] = Counter()
             for item in changes:
                 if item.kind is Kind.GRANT:
-                    await self._write_grant(under_way, item, counted)
-                elif item.value is None:
+                    continue
+                if item.value is None:
                     await _remove_object(under_way, item)
                 else:
                     await self._put_object(under_way, item.kind, cast("StoredObject", item.value))
-            await add_counts(under_way.connection, counted)
-            await forget_changes(under_way)
+            of_grants = [item for item in changes if item.kind is Kind.GRANT]
+            await write_grants(under_way, of_grants, self.mac_keys, self.verified_grant)
 
         _, version = await self.with_keys(lambda: change(self.lanes, work, event))
         return version
@@ -157,47 +150,6 @@ class SqlCatalog(Part):
         write = insert(objects) if stored_id is None else update(objects).where(here)
         await under_way.connection.execute(write.values(row))
         under_way.touched.add((kind, row["id"]))
-
-    async def _write_grant(self, under_way: Change, item: ObjectChange, counted: Counter[str]) -> None:
-        connection = under_way.connection
-        here = grants.c.name == item.name
-        row = (await connection.execute(select(grants).where(here).with_for_update())).mappings().one_or_none()
-        if item.value is None:
-            if row is not None:
-                await connection.execute(delete(grants).where(here))
-                await connection.execute(delete(access_tokens).where(access_tokens.c.grant_id == row["id"]))
-                counted[display_state(grant_state(row))] -= 1
-                under_way.touched.add((Kind.GRANT, row["id"]))
-            return
-        value = cast("Grant", item.value)
-        if row is None:
-            config = self._grant_columns(value, value.id, value.subject)
-            await connection.execute(insert(grants).values(config | state_values(GrantState())))
-            counted[display_state(GrantState())] += 1
-        else:
-            stored = self.verified_grant(row)
-            config = self._grant_columns(value, stored.id, stored.subject)
-            epoch = grants.c.epoch if stored.client == value.client else grants.c.epoch + 1
-            await connection.execute(update(grants).where(here).values(config | {"epoch": epoch}))
-        under_way.touched.add((Kind.GRANT, config["id"]))
-
-    def _grant_columns(self, value: Grant, grant_id: str, subject: str | None) -> dict[str, Any]:
-        row: dict[str, Any] = {
-            "id": grant_id,
-            "name": value.name,
-            "origin": value.origin,
-            "client": value.client,
-            "type": value.type,
-            "scopes": encode_names(value.scopes),
-            "subject": subject,
-        }
-        row["mac_key_id"], row["mac"] = self.mac_keys.mac(grant_mac_input(row))
-        return row
-
-
-async def forget_changes(under_way: Change) -> None:
-    """Remove what older versions changed, so that the table does not grow for ever."""
-    await under_way.connection.execute(delete(changes).where(changes.c.version <= under_way.version - CHANGES_KEPT))
 
 
 def _raise_revision(under_way: Change, revision: int) -> None:

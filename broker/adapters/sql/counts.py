@@ -12,22 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.adapters.sql.rows import insert_into
 from broker.adapters.sql.tables import grant_counts
-from broker.core.grant_state import GrantState, Health, Hold, Phase
+from broker.core.grant_state import GrantState, display_state
 
 DISPLAY_STATES: Final = ("ok", "quarantined", "unknown", "frozen", "revoked")
 _SHARDS: Final = 8
 """Rows per state, so that transitions of different grants seldom wait for one another."""
-
-
-def display_state(state: GrantState) -> str:
-    """Return the one word a grant is shown with: our hold before the provider's verdict before the redeem."""
-    if state.hold in {Hold.REVOKING, Hold.REVOKED}:
-        return "revoked"
-    if state.hold is Hold.FROZEN:
-        return "frozen"
-    if state.health is Health.QUARANTINED:
-        return "quarantined"
-    return "unknown" if state.phase is Phase.UNKNOWN else "ok"
 
 
 async def move_counts(connection: AsyncConnection, before: GrantState | None, after: GrantState | None) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Final
 
+from broker.adapters.data_folder import DataFolder
 from broker.adapters.sql.access_tokens import SqlAccessTokens
 from broker.adapters.sql.api_keys import SqlApiKeys
 from broker.adapters.sql.catalog import SqlCatalog
 from broker.adapters.sql.client_secrets import SqlSecrets
-from broker.adapters.sql.data_folder import FolderLock, create_database_file, prepare_folder
 from broker.adapters.sql.data_keys import SqlDataKeys
 from broker.adapters.sql.engine_postgres import PostgresEngine
 from broker.adapters.sql.engine_sqlite import SqliteEngine
@@ -17,46 +19,41 @@ from broker.adapters.sql.grants import SqlGrants
 from broker.adapters.sql.lanes import Lane, Lanes
 from broker.adapters.sql.migrate import database_url, refuse_out_of_date, upgrade
 from broker.adapters.sql.outbox import SqlOutbox
+from broker.adapters.sql.replicas import SqlReplicas
 from broker.adapters.sql.restart import host_boot_id, take_over
 from broker.core.grant_state import RedeemTimes
 from broker.ports import MacKeys
 
-DEFAULT_POOL = 10
+DEFAULT_POOL: Final = 10
+FILE_NAME: Final = "broker.db"
 
 
-class SqlStore(SqlCatalog, SqlGrants, SqlAccessTokens, SqlSecrets, SqlApiKeys, SqlOutbox):
-    """The ports CatalogStore, GrantStore, SecretStore, KeyStore and Outbox over one database."""
+class SqlStore(SqlCatalog, SqlGrants, SqlAccessTokens, SqlReplicas, SqlSecrets, SqlApiKeys, SqlOutbox):
+    """All ports of a store but the data keys, over one database."""
 
 
 class SqlDatabase(SqlDataKeys):
     """An open database; implements DataKeyStore."""
-
-    def __init__(self, lanes: Lanes, lock: FolderLock | None) -> None:
-        """Take over the lanes, and on SQLite the lock of the data folder, until closed."""
-        super().__init__(lanes)
-        self._lock = lock
 
     def store(self, mac_keys: MacKeys, times: RedeemTimes) -> SqlStore:
         """Return the store; rows are MACed under `mac_keys`, leases last as `times` says."""
         return SqlStore(self._lanes, mac_keys, times)
 
     async def aclose(self) -> None:
-        """Let running transactions end, close the connections, then free the data folder; the stores are closed too."""
+        """Let running transactions end, then close the connections; the stores are closed too."""
         await self._lanes.aclose()
-        if self._lock is not None:
-            self._lock.close()
 
 
-async def open_database(url: str | None, data_dir: Path, *, pool_size: int = DEFAULT_POOL) -> SqlDatabase:
-    """Open the database of `url`, or SQLite in `data_dir` when there is none, and make sure it is fit to be used.
+async def open_database(url: str | None, folder: DataFolder, *, pool_size: int = DEFAULT_POOL) -> SqlDatabase:
+    """Open the database of `url`, or SQLite in the data folder when there is none, and make sure it is fit to be used.
 
     Args:
         url: `postgresql://…`; None, empty or `sqlite://` for the file in the data folder.
-        data_dir: the data folder; made private.
+        folder: the data folder, which proves on SQLite that no other process has the file.
         pool_size: most connections to PostgreSQL, all lanes together, the one the audit opens for itself included.
 
     Raises:
-        StoreRefusedError: the folder is in use or unsafe, the tables are out of date, commits would not be durable.
+        StoreRefusedError: the tables are out of date, or commits would not be durable.
         StoreUnavailableError: the database is away.
     """
     try:
@@ -65,15 +62,13 @@ async def open_database(url: str | None, data_dir: Path, *, pool_size: int = DEF
         if url and database_url(url).database:
             msg = "an SQLite store lies in the data folder: set BROKER_DATA_DIR, not a path in BROKER_DATABASE_URL"
             raise StoreRefusedError(msg)
-        return await _open_sqlite(data_dir)
+        return await _open_sqlite(folder)
     except DATABASE_ERRORS as error:
         raise translate(error) from error
 
 
-async def _open_sqlite(data_dir: Path) -> SqlDatabase:
-    prepare_folder(data_dir)
-    lock = FolderLock(data_dir)
-    engine = SqliteEngine(create_database_file(data_dir))
+async def _open_sqlite(folder: DataFolder) -> SqlDatabase:
+    engine = SqliteEngine(_create_file(folder.path))
     try:
         await engine.check()
         async with engine.writing(Lane.COMMIT) as connection:
@@ -83,9 +78,20 @@ async def _open_sqlite(data_dir: Path) -> SqlDatabase:
             await connection.commit()
     except BaseException:
         await engine.dispose()
-        lock.close()
         raise
-    return SqlDatabase(Lanes(engine), lock)
+    return SqlDatabase(Lanes(engine))
+
+
+def _create_file(folder: Path) -> Path:
+    """Return the database file's path; it is there and private.
+
+    It is made before SQLite opens it: closing a descriptor later would drop SQLite's locks.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    path.chmod(0o600)
+    return path
 
 
 async def _open_postgres(url: str, pool_size: int) -> SqlDatabase:
@@ -97,4 +103,4 @@ async def _open_postgres(url: str, pool_size: int) -> SqlDatabase:
     except BaseException:
         await engine.dispose()
         raise
-    return SqlDatabase(Lanes(engine), None)
+    return SqlDatabase(Lanes(engine))

@@ -64,6 +64,10 @@ def _postgres_cause(error: psycopg.Error) -> str:
         return "connection"
     for prefix, cause in (
         ("57014", "timeout"),
+        ("25", "connection"),  # read-only: the server is being replaced
+        ("22", "constraint"),
+        ("23", "constraint"),
+        ("54", "constraint"),
         ("55P03", "busy"),
         ("40", "conflict"),
         ("53", "full"),

@@ -2,49 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy import ColumnElement, Select, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from broker.adapters.sql import steps
-from broker.adapters.sql.access_tokens import put_redeemed
+from broker.adapters.sql import grant_row, open_sends, recovery_steps, refresh_tokens, steps
+from broker.adapters.sql.access_tokens import tell_ended
 from broker.adapters.sql.admin import Change, Unchanged, change
-from broker.adapters.sql.catalog import forget_changes
 from broker.adapters.sql.clock import now_ms
+from broker.adapters.sql.control import count_rotation, lock_control, raise_version
 from broker.adapters.sql.counts import read_counts
-from broker.adapters.sql.lanes import Lane
+from broker.adapters.sql.lanes import Lane, Work
 from broker.adapters.sql.outbox import has_event, put_event
 from broker.adapters.sql.part import Part
-from broker.adapters.sql.rows import TOKEN_COLUMNS, fresh_id, grant_mac_input
-from broker.adapters.sql.tables import access_tokens, attempts, grants, refresh_tokens
+from broker.adapters.sql.replicas import list_replicas
+from broker.adapters.sql.rows import STATE_COLUMNS, fresh_id, grant_mac_input, grant_state
+from broker.adapters.sql.tables import grants
+from broker.adapters.sql.tables import refresh_tokens as tokens
+from broker.adapters.sql.unsettled import UNSETTLED
 from broker.core import lease
 from broker.core.audit import AuditEvent
 from broker.core.globs import literal_prefix, matches
-from broker.core.grant_state import GrantState, Health, Hold, KeptToken
+from broker.core.grant_state import GrantState, Health, Hold
 from broker.core.models import Grant, Kind
 from broker.core.sealing import Sealed
-from broker.ports import AttemptRecord, StoredAccessToken, StoredRefreshToken
+from broker.core.settled import settled
+from broker.ports import AttemptRecord, GrantReading, StoredRefreshToken
 
 _PAGE: Final = 500
 """Names read at a time while looking for those a pattern matches."""
 
-ATTEMPTS_KEPT: Final = 200
-"""Lines of a grant's history."""
-
 
 class SqlGrants(Part):
-    """The GrantStore port but for access tokens."""
+    """The GrantStore port."""
 
     async def find_grant(self, name: str) -> Grant | None:
-        """Return the grant of this name with its state but not its tokens, or None."""
-        return await self._one(grants.c.name == name, with_tokens=False)
+        """Return the grant of this name with its row alone, or None."""
+        return await self._one(grants.c.name == name, whole=False)
 
     async def get_grant(self, grant_id: str) -> Grant | None:
-        """Return the grant of this id with its state and tokens, or None."""
-        return await self._one(grants.c.id == grant_id, with_tokens=True)
+        """Return the grant of this id with its state, tokens and open sends, or None."""
+        return await self._one(grants.c.id == grant_id, whole=True)
+
+    async def get_state(self, grant_id: str) -> GrantReading | None:
+        """Return a grant's row alone and the store's clock, or None."""
+
+        async def work(connection: AsyncConnection) -> GrantReading | None:
+            statement = select(*STATE_COLUMNS, now_ms().label("now")).where(grants.c.id == grant_id)
+            row = (await connection.execute(statement)).mappings().one_or_none()
+            return None if row is None else GrantReading(grant_state(row), row["now"])
+
+        return await self.lanes.read(work)
 
     async def match_grants(self, patterns: Sequence[str], limit: int) -> Sequence[str]:
         """Return names of at most `limit` grants, in any state but revoked, that match one of the glob patterns."""
@@ -79,42 +90,85 @@ class SqlGrants(Part):
 
         Raises:
             StoreUnavailableError: it did not happen, or (causes `commit`, `timeout`) nobody knows.
-            TypeError: Land and Consented carry a token and have methods of their own.
+            TypeError: the event has a method of its own.
         """
-        after: list[GrantState | None] = []
 
         async def work(connection: AsyncConnection) -> GrantState | None:
             state = await steps.run(connection, grant_id, event, self.times)
             if record is not None and state is not None and state.health is Health.QUARANTINED:
                 await put_event(connection, fresh_id(), record)
-            after[:] = [state]
             return state
 
-        async def confirm(connection: AsyncConnection) -> bool:
-            return after[0] is None or await steps.lock(connection, grant_id) == after[0]
+        return await self._write_state(grant_id, work)
 
-        lane = Lane.COMMIT if isinstance(event, lease.Sent | lease.Finish) else Lane.SHARED
-        return await self.lanes.write(work, lane=lane, confirm=confirm)
+    async def licence(self, sent: lease.Sent, record: AttemptRecord) -> GrantState | None:
+        """Run Sent and note the send as open; None when the step did not happen."""
 
-    async def keep_and_land(self, grant_id: str, land: lease.Land, sealed: Sealed, received: AuditEvent) -> GrantState:
+        async def work(connection: AsyncConnection) -> GrantState | None:
+            await grant_row.wait_briefly(
+                connection
+            )  # who waits longer may not write any more, and others need the lane
+            state = await steps.sent(connection, record.grant_id, sent, self.times)
+            if state is not None:
+                await open_sends.open_send(connection, record, state.consent)
+            return state
+
+        return await self._write_state(record.grant_id, work, Lane.COMMIT)
+
+    async def probe(self, grant_id: str, owner: str) -> GrantState | None:
+        """Run Probe with what the store knows of the owners of open sends."""
+
+        async def work(connection: AsyncConnection) -> GrantState | None:
+            row = await grant_row.lock(connection, grant_id)
+            if row is None:
+                return None
+            open_ = await open_sends.list_open(connection, grant_id, row.consent)
+            known = await list_replicas(connection, [send.owner for send in open_])
+            now: int = (await connection.execute(select(now_ms()))).scalar_one()
+            is_settled = settled(replace(row, open_sends=tuple(open_)), known, now, self.times)
+            return await recovery_steps.probe(connection, grant_id, lease.Probe(owner, is_settled), self.times)
+
+        return await self._write_state(grant_id, work)
+
+    async def keep_and_land(
+        self, grant_id: str, land: lease.Land, sealed: Sealed, received: AuditEvent, *, announce: bool = False
+    ) -> GrantState:
         """Insert the received token unconditionally and run Land, in one durable transaction with its event.
 
         Return the state afterwards; `current == land.fingerprint` tells whether it became the current one. Doing it
         again changes nothing but a second event. A grant removed meanwhile is shown as revoked; the token is kept.
         """
         event_id = fresh_id()
+        announced: list[int] = []
 
         async def work(connection: AsyncConnection) -> GrantState:
-            await steps.keep(connection, grant_id, land.fingerprint, land.consent, land.attempt, sealed)
-            after = await steps.land(connection, grant_id, land)
+            version = (await lock_control(connection)).version + 1 if announce else None
+            before = await grant_row.lock(connection, grant_id)
+            token = refresh_tokens.kept(land.fingerprint, land.consent, land.attempt, land.generation, sealed)
+            await refresh_tokens.keep(connection, grant_id, token)
             await put_event(connection, event_id, received)
-            return GrantState(hold=Hold.REVOKED) if after is None else after
+            await count_rotation(connection)
+            if before is None:
+                return GrantState(hold=Hold.REVOKED)
+            after = await steps.land(connection, grant_id, land, before)
+            if after.generation == before.generation:
+                return after
+            spent = after.generation - refresh_tokens.GENERATIONS_KEPT
+            await refresh_tokens.forget_spent(connection, grant_id, spent, after.current)
+            if version is not None:
+                await tell_ended(connection, grant_id, version)
+                await raise_version(connection, version, [(Kind.GRANT, grant_id)])
+                announced[:] = [version]
+            return after
 
         async def confirm(connection: AsyncConnection) -> bool:
-            stored = await steps.lock(connection, grant_id)
+            stored = await grant_row.lock(connection, grant_id)
             return (stored is not None and stored.current == land.fingerprint) or await has_event(connection, event_id)
 
-        return await self.lanes.write(work, lane=Lane.COMMIT, confirm=confirm)
+        def committed(_: GrantState) -> None:
+            self.lanes.version = max(self.lanes.version, *announced, 0)
+
+        return await self.lanes.write(work, lane=Lane.COMMIT, confirm=confirm, committed=committed)
 
     async def keep_and_consent(  # noqa: PLR0913 - the port's signature
         self,
@@ -131,104 +185,110 @@ class SqlGrants(Part):
 
         async def work(under_way: Change) -> GrantState:
             connection = under_way.connection
-            before = await steps.lock(connection, grant_id)
+            before = await grant_row.lock(connection, grant_id)
             if before is None or (before.consent, before.attempt) != (expected_consent, expected_attempt):
                 raise Unchanged
             after = await steps.consented(connection, grant_id, event, before)
             if after is None:
                 raise Unchanged
-            await steps.keep_anew(connection, grant_id, event.fingerprint, after.consent, after.attempt, sealed)
+            token = refresh_tokens.kept(event.fingerprint, after.consent, after.attempt, before.generation, sealed)
+            await refresh_tokens.keep_anew(connection, grant_id, token)
+            await count_rotation(connection)
             if subject is not None:
                 await self._set_subject(connection, grant_id, subject)
             under_way.touched.add((Kind.GRANT, grant_id))
-            await forget_changes(under_way)
             return after
 
+        return await self._changed(work, received)
+
+    async def hold(
+        self, grant_id: str, event: lease.Freeze | lease.Unfreeze | lease.Revoke | lease.Settle, record: AuditEvent
+    ) -> GrantState | None:
+        """Run what operators want of a grant, with its event and a new version, in one transaction."""
+
+        async def work(under_way: Change) -> GrantState:
+            after = await recovery_steps.by_operators(under_way.connection, grant_id, event)
+            if after is None:
+                raise Unchanged
+            if isinstance(event, lease.Freeze | lease.Revoke):
+                await tell_ended(under_way.connection, grant_id, under_way.version)
+            under_way.touched.add((Kind.GRANT, grant_id))
+            return after
+
+        return await self._changed(work, record)
+
+    async def current_refresh_token(self, grant_id: str) -> StoredRefreshToken | None:
+        """Return the sealed current refresh token, or None when the grant never had one."""
+        is_current = (tokens.c.grant_id == grants.c.id) & (tokens.c.fingerprint == grants.c.current)
+        return await self._token(select(tokens).join(grants, is_current).where(grants.c.id == grant_id))
+
+    async def refresh_token(self, grant_id: str, fingerprint: str) -> StoredRefreshToken | None:
+        """Return one sealed refresh token, or None when it is not there or its sealed value is gone."""
+        mine = (tokens.c.grant_id == grant_id) & (tokens.c.fingerprint == fingerprint)
+        return await self._token(select(tokens).where(mine))
+
+    async def unsettled(self, after: str, limit: int) -> Sequence[str]:
+        """Return ids of at most `limit` grants, greater than `after` and in order, that somebody has to move on."""
+
+        async def work(connection: AsyncConnection) -> Sequence[str]:
+            found: set[str] = set()
+            for condition in UNSETTLED:
+                statement = select(grants.c.id).where(condition, grants.c.id > after)
+                found.update((await connection.execute(statement.order_by(grants.c.id).limit(limit))).scalars())
+            return sorted(found)[:limit]
+
+        return await self.lanes.read(work)
+
+    async def record_attempt(self, record: AttemptRecord) -> None:
+        """Note the outcome of an attempt, which closes its send; of a long history the newest lines stay."""
+        await self.lanes.write(lambda connection: open_sends.note_outcome(connection, record))
+
+    async def list_attempts(self, grant_id: str, limit: int) -> Sequence[AttemptRecord]:
+        """Return the newest attempts first."""
+        return await self.lanes.read(lambda connection: open_sends.list_newest(connection, grant_id, limit))
+
+    async def _write_state(
+        self, grant_id: str, work: Work[GrantState | None], lane: Lane = Lane.SHARED
+    ) -> GrantState | None:
+        """Write, and read a commit whose answer was lost back by the row it left."""
+        after: list[GrantState | None] = []
+
+        async def remembered(connection: AsyncConnection) -> GrantState | None:
+            after[:] = [await work(connection)]
+            return after[0]
+
+        async def confirm(connection: AsyncConnection) -> bool:
+            return after[0] is None or await grant_row.lock(connection, grant_id) == after[0]
+
+        return await self.lanes.write(remembered, lane=lane, confirm=confirm)
+
+    async def _changed(self, work: Callable[[Change], Awaitable[GrantState]], event: AuditEvent) -> GrantState | None:
         try:
-            after, _ = await self.with_keys(lambda: change(self.lanes, work, received))
+            after, _ = await self.with_keys(lambda: change(self.lanes, work, event))
         except Unchanged:
             return None
         return after
 
-    async def current_refresh_token(self, grant_id: str) -> StoredRefreshToken | None:
-        """Return the sealed current refresh token, or None when the grant never had one."""
-
+    async def _token(self, statement: Select[Any]) -> StoredRefreshToken | None:
         async def work(connection: AsyncConnection) -> StoredRefreshToken | None:
-            is_current = (refresh_tokens.c.grant_id == grants.c.id) & (refresh_tokens.c.fingerprint == grants.c.current)
-            statement = select(refresh_tokens).join(grants, is_current).where(grants.c.id == grant_id)
             row = (await connection.execute(statement)).one_or_none()
-            if row is None:
+            if row is None or row.ciphertext is None:
                 return None
             return StoredRefreshToken(row.fingerprint, row.consent, row.attempt, Sealed(row.key_id, row.ciphertext))
 
         return await self.lanes.read(work)
 
-    async def finish(
-        self, grant_id: str, event: lease.Finish, token: StoredAccessToken | None, asked_by: str
-    ) -> GrantState | None:
-        """Store the access token (only over a lower attempt) and run Finish, in one durable transaction.
-
-        The token is stored even when the lease was lost, which returns None: it is good, and its attempt fences it.
-        """
-        after: list[GrantState | None] = []
-
-        async def work(connection: AsyncConnection) -> GrantState | None:
-            after[:] = [await steps.finish(connection, grant_id, event, self.times)]
-            if token is not None:
-                await put_redeemed(connection, token, asked_by)
-            return after[0]
-
-        async def confirm(connection: AsyncConnection) -> bool:
-            stored = await steps.lock(connection, grant_id)
-            if token is None:
-                return stored == after[0]
-            has_token = select(access_tokens.c.token_attempt).where(
-                access_tokens.c.grant_id == grant_id, access_tokens.c.token_attempt >= event.attempt
-            )
-            return (await connection.execute(has_token.limit(1))).one_or_none() is not None
-
-        return await self.lanes.write(work, lane=Lane.COMMIT, confirm=confirm)
-
-    async def record_attempt(self, record: AttemptRecord) -> None:
-        """Append to the grant's history, of which the newest ATTEMPTS_KEPT stay."""
-        of_grant = attempts.c.grant_id == record.grant_id
-        newest = select(attempts.c.number).where(of_grant).order_by(attempts.c.number.desc())
-        first_too_many = newest.offset(ATTEMPTS_KEPT).limit(1).scalar_subquery()
-
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(
-                insert(attempts).values(
-                    grant_id=record.grant_id,
-                    attempt=record.attempt,
-                    owner=record.owner,
-                    secret_version=record.secret_version,
-                    outcome=record.outcome,
-                    cause=record.cause,
-                    recorded_at=now_ms(),
-                )
-            )
-            await connection.execute(delete(attempts).where(of_grant, attempts.c.number <= first_too_many))
-
-        await self.lanes.write(work)
-
-    async def list_attempts(self, grant_id: str, limit: int) -> Sequence[AttemptRecord]:
-        """Return the newest attempts first."""
-        columns = [attempts.c[name] for name in AttemptRecord.__slots__]
-
-        async def work(connection: AsyncConnection) -> Sequence[AttemptRecord]:
-            newest = attempts.c.number.desc()
-            statement = select(*columns).where(attempts.c.grant_id == grant_id).order_by(newest).limit(limit)
-            return [AttemptRecord(*row) for row in await connection.execute(statement)]
-
-        return await self.lanes.read(work)
-
-    async def _one(self, condition: ColumnElement[bool], *, with_tokens: bool) -> Grant | None:
+    async def _one(self, condition: ColumnElement[bool], *, whole: bool) -> Grant | None:
         async def work(connection: AsyncConnection) -> Grant | None:
             row = (await connection.execute(select(grants).where(condition))).mappings().one_or_none()
             if row is None:
                 return None
             found = self.verified_grant(row)
-            return await _with_tokens(connection, found) if with_tokens else found
+            if not whole:
+                return found
+            kept = await refresh_tokens.list_tokens(connection, found.id)
+            open_ = await open_sends.list_open(connection, found.id, found.state.consent)
+            return replace(found, state=replace(found.state, tokens=tuple(kept), open_sends=tuple(open_)))
 
         return await self.with_keys(lambda: self.lanes.read(work))
 
@@ -239,16 +299,6 @@ class SqlGrants(Part):
         await connection.execute(
             update(grants).where(grants.c.id == grant_id).values(subject=subject, mac_key_id=mac_key_id, mac=mac)
         )
-
-
-async def _with_tokens(connection: AsyncConnection, found: Grant) -> Grant:
-    statement = (
-        select(*TOKEN_COLUMNS)
-        .where(refresh_tokens.c.grant_id == found.id)
-        .order_by(refresh_tokens.c.received_at, refresh_tokens.c.attempt, refresh_tokens.c.fingerprint)
-    )
-    tokens = [KeptToken(*row) for row in await connection.execute(statement)]
-    return replace(found, state=replace(found.state, tokens=tuple(tokens)))
 
 
 async def _matching(connection: AsyncConnection, pattern: str, limit: int) -> set[str]:

@@ -13,10 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.adapters.sql.objects_json import decode_names, mac_input
 from broker.adapters.sql.tables import grants, refresh_tokens
-from broker.core.grant_state import GrantState, Health, Hold, KeptToken, Phase
+from broker.core.grant_state import GrantState, Health, Hold, KeptToken, OpenSend, Phase
 from broker.core.models import Grant, GrantType, Kind, Origin
 
-STATE_COLUMNS: Final = tuple(grants.c[field.name] for field in fields(GrantState) if field.name != "tokens")
+_OWN_TABLES: Final = {"tokens", "open_sends"}
+STATE_COLUMNS: Final = tuple(grants.c[field.name] for field in fields(GrantState) if field.name not in _OWN_TABLES)
 TOKEN_COLUMNS: Final = tuple(refresh_tokens.c[field.name] for field in fields(KeptToken))
 
 
@@ -30,15 +31,15 @@ def insert_into(connection: AsyncConnection | Connection, table: Table) -> postg
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
-def grant_state(row: RowMapping, tokens: Sequence[KeptToken] = ()) -> GrantState:
+def grant_state(row: RowMapping, tokens: Sequence[KeptToken] = (), open_sends: Sequence[OpenSend] = ()) -> GrantState:
     """Return the state a row of grants holds."""
     plain: dict[str, Any] = {column.name: row[column.name] for column in STATE_COLUMNS}
     plain |= {"phase": Phase(row["phase"]), "health": Health(row["health"]), "hold": Hold(row["hold"])}
-    return GrantState(**plain, tokens=tuple(tokens))
+    return GrantState(**plain, tokens=tuple(tokens), open_sends=tuple(open_sends))
 
 
 def state_values(state: GrantState) -> dict[str, Any]:
-    """Return a state as the values of its columns."""
+    """Return a state as the values of its row's columns."""
     return {column.name: getattr(state, column.name) for column in STATE_COLUMNS}
 
 

@@ -5,38 +5,41 @@ No row hit means that the step did not happen. A step's statements run in one tr
 
 from __future__ import annotations
 
-from typing import Any, Final, assert_never
+from typing import Final
 
-from sqlalchemy import ColumnElement, and_, case, func, null, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, func, null, or_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from broker.adapters.sql import open_sends, recovery_steps, refresh_tokens
 from broker.adapters.sql.clock import now_ms
 from broker.adapters.sql.counts import move_counts
-from broker.adapters.sql.rows import STATE_COLUMNS, grant_state, insert_into
+from broker.adapters.sql.grant_row import (
+    IN_WINDOW,
+    LEASE_OVER,
+    MAY_BEGIN,
+    NO_DOUBT,
+    NOT_ENDED,
+    Condition,
+    lock,
+    move,
+    move_counted,
+)
 from broker.adapters.sql.tables import grants as g
-from broker.adapters.sql.tables import refresh_tokens as t
 from broker.core import lease
 from broker.core.grant_state import GrantState, Health, Hold, Phase, RedeemTimes
-from broker.core.sealing import Sealed
 
-Condition = ColumnElement[bool]
-
-_LEASE_OVER: Final = g.c.lease_until <= now_ms()
-_NOTHING_IN_DOUBT: Final[dict[str, Any]] = {"first_sent_at": None, "replay_until": None, "sends": 0, "probes": 0}
-_TOKEN_KEY: Final = ("grant_id", "fingerprint")
+_UNDER_WAY: Final = (Phase.SENT, Phase.UNKNOWN)
 
 
-async def run(  # noqa: C901, PLR0911 - one branch per step of the table
+async def run(  # noqa: C901, PLR0911, PLR0912 - one branch per step of the table
     connection: AsyncConnection, grant_id: str, event: lease.Event, times: RedeemTimes
 ) -> GrantState | None:
-    """Run one step; return the row after it, or None when it did not happen."""
+    """Run one step that needs no method of its own; return the row after it, or None when it did not happen."""
     match event:
         case lease.Take():
             return await take(connection, grant_id, event, times)
         case lease.Extend():
             return await extend(connection, grant_id, event, times)
-        case lease.Sent():
-            return await sent(connection, grant_id, event, times)
         case lease.NotRotated():
             return await not_rotated(connection, grant_id, event)
         case lease.NotSent():
@@ -49,31 +52,27 @@ async def run(  # noqa: C901, PLR0911 - one branch per step of the table
             return await unknown(connection, grant_id, event)
         case lease.Finish():
             return await finish(connection, grant_id, event, times)
-        case lease.Land() | lease.Consented():
-            msg = f"{type(event).__name__} carries a token: it has a method of its own"
-            raise TypeError(msg)
+        case lease.Adopt():
+            return await recovery_steps.adopt(connection, grant_id)
+        case lease.Replay():
+            return await recovery_steps.replay(connection, grant_id, event, times)
+        case lease.TokenRevoked():
+            return await recovery_steps.token_revoked(connection, grant_id, event)
+        case lease.Revoked():
+            return await recovery_steps.revoked(connection, grant_id)
         case _:
-            assert_never(event)
-
-
-async def lock(connection: AsyncConnection, grant_id: str) -> GrantState | None:
-    """Return the row as it is and keep others from changing it until the transaction ends."""
-    statement = select(*STATE_COLUMNS).where(g.c.id == grant_id).with_for_update()
-    row = (await connection.execute(statement)).mappings().one_or_none()
-    return None if row is None else grant_state(row)
+            msg = f"{type(event).__name__} has a method of its own"
+            raise TypeError(msg)
 
 
 async def take(connection: AsyncConnection, grant_id: str, event: lease.Take, times: RedeemTimes) -> GrantState | None:
     """Lease an idle grant, or one whose owner prepared or landed and went away."""
-    return await _update(
+    return await move(
         connection,
         grant_id,
-        g.c.current.is_not(None),
-        g.c.hold == Hold.NONE,
-        g.c.health == Health.OK,
+        *MAY_BEGIN,
         g.c.first_sent_at.is_(None),
-        g.c.not_before <= now_ms(),
-        or_(g.c.phase == Phase.IDLE, and_(g.c.phase.in_([Phase.PREPARED, Phase.LANDED]), _LEASE_OVER)),
+        or_(g.c.phase == Phase.IDLE, and_(g.c.phase.in_([Phase.PREPARED, Phase.LANDED]), LEASE_OVER)),
         phase=Phase.PREPARED,
         attempt=g.c.attempt + 1,
         owner=event.owner,
@@ -85,7 +84,7 @@ async def extend(
     connection: AsyncConnection, grant_id: str, event: lease.Extend, times: RedeemTimes
 ) -> GrantState | None:
     """Keep the lease."""
-    return await _update(
+    return await move(
         connection,
         grant_id,
         g.c.attempt == event.attempt,
@@ -97,7 +96,7 @@ async def extend(
 async def sent(connection: AsyncConnection, grant_id: str, event: lease.Sent, times: RedeemTimes) -> GrantState | None:
     """Give the licence to write, and note on the token that it was sent."""
     window_end = null() if event.replay_for is None else now_ms() + event.replay_for
-    after = await _update(
+    after = await move(
         connection,
         grant_id,
         g.c.attempt == event.attempt,
@@ -105,209 +104,191 @@ async def sent(connection: AsyncConnection, grant_id: str, event: lease.Sent, ti
         g.c.generation == event.generation,
         g.c.hold == Hold.NONE,
         g.c.lease_until > now_ms(),
+        or_(g.c.first_sent_at.is_(None), g.c.probes > 0, IN_WINDOW),
         phase=Phase.SENT,
         first_sent_at=func.coalesce(g.c.first_sent_at, now_ms()),
         replay_until=func.coalesce(g.c.replay_until, window_end),
+        last_sent_at=now_ms(),
         sends=g.c.sends + 1,
         lease_until=now_ms() + times.lease,
     )
     if after is not None:
-        await connection.execute(
-            update(t)
-            .where(t.c.grant_id == grant_id, t.c.fingerprint == after.current, t.c.first_sent_at.is_(None))
-            .values(first_sent_at=after.first_sent_at)
-        )
+        await refresh_tokens.mark_sent(connection, grant_id, after.current, after.first_sent_at)
     return after
+
+
+async def land(connection: AsyncConnection, grant_id: str, event: lease.Land, before: GrantState) -> GrantState:
+    """Make a kept token current, where the fences allow it; `before` is the locked row. No condition on the lease."""
+    mine = g.c.attempt == event.attempt
+    after = await move_counted(
+        connection,
+        grant_id,
+        before,
+        g.c.generation == event.generation,
+        g.c.consent == event.consent,
+        NOT_ENDED,
+        or_(mine, g.c.phase != Phase.SENT),
+        current=event.fingerprint,
+        doubted=None,
+        generation=g.c.generation + 1,
+        phase=case((mine, Phase.LANDED), else_=Phase.IDLE),
+        attempt=case((mine, g.c.attempt), else_=g.c.attempt + 1),
+        landed=case((g.c.landed < event.attempt, event.attempt), else_=g.c.landed),
+        health=Health.OK,
+        failures=0,
+        **NO_DOUBT,
+    )
+    return after or before
 
 
 async def not_rotated(connection: AsyncConnection, grant_id: str, event: lease.NotRotated) -> GrantState | None:
     """Land without a new token: the doubt is gone, also one that others declared, and the current token stays."""
-    before = await lock(connection, grant_id)
-    after = await _update(
+    return await move_counted(
         connection,
         grant_id,
-        g.c.attempt == event.attempt,
-        g.c.phase.in_([Phase.SENT, Phase.UNKNOWN]),
+        await lock(connection, grant_id),
+        *_own_send(event.attempt),
         phase=Phase.LANDED,
-        **_NOTHING_IN_DOUBT,
+        doubted=None,
+        landed=event.attempt,
+        failures=0,
+        **NO_DOUBT,
     )
-    if after is not None:
-        await move_counts(connection, before, after)
-    return after
+
+
+def _own_send(attempt: int) -> tuple[Condition, Condition]:
+    return (g.c.attempt == attempt, g.c.phase.in_(_UNDER_WAY))
 
 
 async def not_sent(connection: AsyncConnection, grant_id: str, event: lease.NotSent) -> GrantState | None:
     """Give the lease back; a send that did not happen is not counted, and a first one is taken back."""
     before = await lock(connection, grant_id)
-    left = case((g.c.phase == Phase.SENT, g.c.sends - 1), else_=g.c.sends)
+    counted = open_sends.has_open(event.attempt)
+    left = g.c.sends - case((counted, 1), else_=0)
     after = await _give_back(
         connection,
         grant_id,
         g.c.attempt == event.attempt,
-        g.c.phase.in_([Phase.PREPARED, Phase.SENT]),
+        or_(g.c.phase == Phase.PREPARED, and_(counted, g.c.phase.in_(_UNDER_WAY))),
         before=before,
         sends=left,
-        in_doubt=left > 0,
         back_off=event.back_off,
     )
-    if after is not None and before is not None and (before.phase, before.sends) == (Phase.SENT, 1):
-        is_current = (t.c.grant_id == grant_id) & (t.c.fingerprint == before.current)
-        # A time of its own tells an earlier send, which was written.
-        unsent = update(t).where(is_current, t.c.first_sent_at == before.first_sent_at).values(first_sent_at=None)
-        await connection.execute(unsent)
+    if after is None or before is None:
+        return None
+    was_counted = await open_sends.close_unsent(connection, grant_id, event.attempt, before.consent)
+    if was_counted and before.sends == 1:
+        await refresh_tokens.mark_unsent(connection, grant_id, before.current, before.first_sent_at)
     return after
 
 
 async def not_consumed(connection: AsyncConnection, grant_id: str, event: lease.NotConsumed) -> GrantState | None:
-    """Give the lease back; the send stays counted."""
+    """Give the lease back; the send stays counted, and earlier ones in doubt."""
+    before = await lock(connection, grant_id)
     return await _give_back(
         connection,
         grant_id,
-        g.c.attempt == event.attempt,
-        g.c.phase == Phase.SENT,
-        before=await lock(connection, grant_id),
-        sends=g.c.sends,
-        in_doubt=g.c.sends > 1,
+        *_own_send(event.attempt),
+        before=before,
+        sends=case((g.c.sends > 1, g.c.sends), else_=0),
         back_off=event.back_off,
     )
 
 
-async def refused(connection: AsyncConnection, grant_id: str, event: lease.Refused) -> GrantState | None:
-    """Mark the current token refused and turn to the newest never sent one; without any, quarantine."""
-    before = await lock(connection, grant_id)
-    after = await _update(
+async def _give_back(
+    connection: AsyncConnection,
+    grant_id: str,
+    *conditions: Condition,
+    before: GrantState | None,
+    sends: ColumnElement[int],
+    back_off: int,
+) -> GrantState | None:
+    in_doubt = sends > 0
+    return await move_counted(
         connection,
         grant_id,
-        g.c.attempt == event.attempt,
+        before,
+        *conditions,
+        phase=case((in_doubt, Phase.UNKNOWN), else_=Phase.IDLE),
+        sends=case((in_doubt, sends), else_=0),
+        probes=0,
+        first_sent_at=case((in_doubt, g.c.first_sent_at), else_=null()),
+        replay_until=case((in_doubt, g.c.replay_until), else_=null()),
+        not_before=now_ms() + back_off,
+        failures=g.c.failures + 1 if back_off else g.c.failures,
+    )
+
+
+async def refused(connection: AsyncConnection, grant_id: str, event: lease.Refused) -> GrantState | None:
+    """Mark the current token refused and turn to the newest never sent one, or the doubted one; else quarantine."""
+    before = await lock(connection, grant_id)
+    after = await move(
+        connection,
+        grant_id,
+        *_own_send(event.attempt),
         g.c.generation == event.generation,
         g.c.consent == event.consent,
-        g.c.phase == Phase.SENT,
         phase=Phase.IDLE,
-        **_NOTHING_IN_DOUBT,
+        **NO_DOUBT,
     )
     if after is None:
         return None
-    await connection.execute(
-        update(t).where(t.c.grant_id == grant_id, t.c.fingerprint == after.current).values(refused_at=now_ms())
-    )
+    await refresh_tokens.mark_refused(connection, grant_id, after.current)
     after = await _succeed(connection, grant_id, after)
     await move_counts(connection, before, after)
     return after
 
 
 async def _succeed(connection: AsyncConnection, grant_id: str, refused_state: GrantState) -> GrantState | None:
-    """Make the newest token never sent current, or quarantine the grant; the row is locked already."""
-    newest = (
-        select(t.c.fingerprint)
-        .where(
-            t.c.grant_id == grant_id,
-            t.c.consent == refused_state.consent,
-            t.c.first_sent_at.is_(None),
-            t.c.refused_at.is_(None),
-            t.c.fingerprint != refused_state.current,
-        )
-        .order_by(t.c.received_at.desc(), t.c.attempt.desc(), t.c.fingerprint.desc())
-        .limit(1)
-    )
-    successor = (await connection.execute(newest)).scalar_one_or_none()
-    if successor is None:
-        return await _update(connection, grant_id, health=Health.QUARANTINED)
-    return await _update(
-        connection, grant_id, current=successor, generation=g.c.generation + 1, attempt=g.c.attempt + 1
-    )
+    """Make another token current, or quarantine the grant; the row is locked already."""
+    newest = await refresh_tokens.newest_new(connection, grant_id)
+    if newest is not None:
+        return await recovery_steps.turn_to(connection, grant_id, newest[0])
+    doubted = refused_state.doubted
+    sent = None if doubted is None else await refresh_tokens.sent_at(connection, grant_id, doubted)
+    if doubted is None or sent is None:
+        return await move(connection, grant_id, health=Health.QUARANTINED)
+    again = {"doubted": None, "phase": Phase.UNKNOWN, "first_sent_at": sent[0], "sends": 1}
+    return await recovery_steps.turn_to(connection, grant_id, doubted, **again)
 
 
 async def unknown(connection: AsyncConnection, grant_id: str, event: lease.Unknown) -> GrantState | None:
     """Say that nobody knows what became of the send."""
-    said_by = _LEASE_OVER if event.attempt is None else g.c.attempt == event.attempt
-    before = await lock(connection, grant_id)
-    after = await _update(connection, grant_id, g.c.phase == Phase.SENT, said_by, phase=Phase.UNKNOWN)
-    if after is not None:
-        await move_counts(connection, before, after)
-    return after
+    if event.attempt is None:
+        in_doubt = or_(g.c.phase == Phase.SENT, and_(g.c.phase == Phase.PREPARED, g.c.first_sent_at.is_not(None)))
+        happens = and_(in_doubt, LEASE_OVER)
+    else:
+        happens = and_(g.c.phase == Phase.SENT, g.c.attempt == event.attempt)
+    wait = now_ms() + event.back_off
+    return await move_counted(
+        connection,
+        grant_id,
+        await lock(connection, grant_id),
+        happens,
+        phase=Phase.UNKNOWN,
+        probes=case((g.c.phase == Phase.PREPARED, 0), else_=g.c.probes),
+        not_before=case((g.c.not_before < wait, wait), else_=g.c.not_before),
+    )
 
 
 async def finish(
     connection: AsyncConnection, grant_id: str, event: lease.Finish, times: RedeemTimes
 ) -> GrantState | None:
     """Free a landed lease, and take the grant again for whom the event names."""
-    idle = await _update(
-        connection, grant_id, g.c.attempt == event.attempt, g.c.phase == Phase.LANDED, phase=Phase.IDLE
-    )
+    idle = await move(connection, grant_id, g.c.attempt == event.attempt, g.c.phase == Phase.LANDED, phase=Phase.IDLE)
     if idle is None or event.again is None:
         return idle
     return await take(connection, grant_id, lease.Take(event.again), times) or idle
-
-
-async def keep(  # noqa: PLR0913 - the columns of a token
-    connection: AsyncConnection, grant_id: str, fingerprint: str, consent: int, attempt: int, sealed: Sealed
-) -> None:
-    """Insert a received token; one that is there already stays as it is."""
-    insert = insert_into(connection, t).values(_token(grant_id, fingerprint, consent, attempt, sealed))
-    await connection.execute(insert.on_conflict_do_nothing(index_elements=_TOKEN_KEY))
-
-
-async def keep_anew(  # noqa: PLR0913 - the columns of a token
-    connection: AsyncConnection, grant_id: str, fingerprint: str, consent: int, attempt: int, sealed: Sealed
-) -> None:
-    """Insert the token of a consent, or replace it as long as it was never used; a used one stays as it is.
-
-    It may have been sealed for an endpoint that was wrong.
-    """
-    token = _token(grant_id, fingerprint, consent, attempt, sealed)
-    insert = insert_into(connection, t).values(token)
-    await connection.execute(
-        insert.on_conflict_do_update(
-            index_elements=_TOKEN_KEY,
-            set_={name: value for name, value in token.items() if name not in _TOKEN_KEY},
-            where=t.c.first_sent_at.is_(None) & t.c.refused_at.is_(None),
-        )
-    )
-
-
-def _token(grant_id: str, fingerprint: str, consent: int, attempt: int, sealed: Sealed) -> dict[str, Any]:
-    return {
-        "grant_id": grant_id,
-        "fingerprint": fingerprint,
-        "consent": consent,
-        "attempt": attempt,
-        "key_id": sealed.key_id,
-        "ciphertext": sealed.ciphertext,
-        "received_at": now_ms(),
-    }
-
-
-async def land(connection: AsyncConnection, grant_id: str, event: lease.Land) -> GrantState | None:
-    """Make a kept token current; no condition on the lease."""
-    mine = g.c.attempt == event.attempt
-    before = await lock(connection, grant_id)
-    after = await _update(
-        connection,
-        grant_id,
-        g.c.generation == event.generation,
-        g.c.consent == event.consent,
-        g.c.hold.in_([Hold.NONE, Hold.FROZEN]),
-        or_(mine, g.c.phase != Phase.SENT),
-        current=event.fingerprint,
-        generation=g.c.generation + 1,
-        phase=case((mine, Phase.LANDED), else_=Phase.IDLE),
-        attempt=case((mine, g.c.attempt), else_=g.c.attempt + 1),
-        health=Health.OK,
-        **_NOTHING_IN_DOUBT,
-    )
-    if after is None:
-        return before
-    await move_counts(connection, before, after)
-    return after
 
 
 async def consented(
     connection: AsyncConnection, grant_id: str, event: lease.Consented, before: GrantState
 ) -> GrantState | None:
     """Begin a new consent with its first token; `before` is the locked row the token was sealed for."""
-    after = await _update(
+    return await move_counted(
         connection,
         grant_id,
+        before,
         g.c.hold == Hold.NONE,
         g.c.consent == before.consent,
         g.c.attempt == before.attempt,
@@ -316,43 +297,10 @@ async def consented(
         epoch=g.c.epoch + 1,
         attempt=g.c.attempt + 1,
         current=event.fingerprint,
+        doubted=None,
         phase=Phase.IDLE,
         health=Health.OK,
         not_before=0,
-        **_NOTHING_IN_DOUBT,
+        failures=0,
+        **NO_DOUBT,
     )
-    if after is not None:
-        await move_counts(connection, before, after)
-    return after
-
-
-async def _give_back(  # noqa: PLR0913 - the columns that change
-    connection: AsyncConnection,
-    grant_id: str,
-    *conditions: Condition,
-    before: GrantState | None,
-    sends: ColumnElement[int],
-    in_doubt: Condition,
-    back_off: int,
-) -> GrantState | None:
-    after = await _update(
-        connection,
-        grant_id,
-        *conditions,
-        phase=case((in_doubt, Phase.UNKNOWN), else_=Phase.IDLE),
-        sends=case((in_doubt, sends), else_=0),
-        first_sent_at=case((in_doubt, g.c.first_sent_at), else_=null()),
-        replay_until=case((in_doubt, g.c.replay_until), else_=null()),
-        not_before=now_ms() + back_off,
-    )
-    if after is not None:
-        await move_counts(connection, before, after)
-    return after
-
-
-async def _update(
-    connection: AsyncConnection, grant_id: str, *conditions: Condition, **values: object
-) -> GrantState | None:
-    statement = update(g).where(g.c.id == grant_id, *conditions).values(values).returning(*STATE_COLUMNS)
-    row = (await connection.execute(statement)).mappings().one_or_none()
-    return None if row is None else grant_state(row)

@@ -31,6 +31,8 @@ metadata = MetaData(
 Sorted = Text().with_variant(Text(collation="C"), "postgresql")
 """Text ordered by its bytes on both databases, so that prefixes can be looked up and pages do not overlap."""
 
+ZERO = text("0")
+
 Serial = BigInteger().with_variant(Integer, "sqlite")
 """A number the database gives; only ever for display order, never a cursor: a later number can commit first."""
 
@@ -41,6 +43,7 @@ control = Table(
     Column("version", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),
     Column("boot_id", Text, nullable=False),
+    Column("rotations", BigInteger, nullable=False, server_default=ZERO),
 )
 
 changes = Table(
@@ -96,6 +99,7 @@ grants = Table(
     Column("generation", BigInteger, nullable=False),
     Column("epoch", BigInteger, nullable=False),
     Column("current", Text),
+    Column("doubted", Text),
     Column("phase", Text, nullable=False),
     Column("health", Text, nullable=False),
     Column("hold", Text, nullable=False),
@@ -103,14 +107,22 @@ grants = Table(
     Column("owner", Text),
     Column("lease_until", BigInteger, nullable=False),
     Column("first_sent_at", BigInteger),
+    Column("last_sent_at", BigInteger),
     Column("replay_until", BigInteger),
     Column("sends", BigInteger, nullable=False),
     Column("probes", BigInteger, nullable=False),
+    Column("settled_at", BigInteger),
     Column("not_before", BigInteger, nullable=False),
+    Column("failures", BigInteger, nullable=False, server_default=ZERO),
+    Column("landed", BigInteger, nullable=False, server_default=ZERO),
 )
 BUSY = text("phase <> 'idle'")
-"""Few grants are being redeemed at a time: a start on SQLite looks only at these."""
-Index("ix_grants_busy", grants.c.phase, sqlite_where=BUSY, postgresql_where=BUSY)
+"""Few grants are being redeemed at a time: a start on SQLite, and who looks for those left behind, reads only these."""
+Index("ix_grants_busy", grants.c.id, sqlite_where=BUSY, postgresql_where=BUSY)
+QUARANTINED = text("health <> 'ok'")
+Index("ix_grants_quarantined", grants.c.id, sqlite_where=QUARANTINED, postgresql_where=QUARANTINED)
+REVOKING = text("hold = 'revoking'")
+Index("ix_grants_revoking", grants.c.id, sqlite_where=REVOKING, postgresql_where=REVOKING)
 
 # No foreign key to grants: a token received for a grant removed meanwhile is kept all the same.
 refresh_tokens = Table(
@@ -120,12 +132,21 @@ refresh_tokens = Table(
     Column("fingerprint", Sorted, primary_key=True),
     Column("consent", BigInteger, nullable=False),
     Column("attempt", BigInteger, nullable=False),
-    _key_id("key_id"),
-    Column("ciphertext", LargeBinary, nullable=False),
+    Column("generation", BigInteger, nullable=False, server_default=ZERO),
+    _key_id("key_id", nullable=True),
+    Column("ciphertext", LargeBinary),
     Column("received_at", BigInteger, nullable=False),
     Column("first_sent_at", BigInteger),
     Column("refused_at", BigInteger),
+    Column("revoked_at", BigInteger),
+    Column("late", Boolean, nullable=False, server_default=text("false")),
 )
+UNUSED = text("first_sent_at IS NULL AND refused_at IS NULL")
+"""Tokens never sent: one beside the current one is to be adopted. A grant has few, however long its history."""
+Index("ix_refresh_tokens_unused", refresh_tokens.c.grant_id, sqlite_where=UNUSED, postgresql_where=UNUSED)
+LATE = text("late AND revoked_at IS NULL AND refused_at IS NULL")
+"""Tokens that came after their grant or consent ended: the provider has to be told."""
+Index("ix_refresh_tokens_late", refresh_tokens.c.grant_id, sqlite_where=LATE, postgresql_where=LATE)
 
 attempts = Table(
     "attempts",
@@ -138,32 +159,60 @@ attempts = Table(
     Column("outcome", Text, nullable=False),
     Column("cause", Text, nullable=False),
     Column("recorded_at", BigInteger, nullable=False),
+    Column("consent", BigInteger),
+    Column("sent_at", BigInteger),
     Index("ix_attempts_grant_id_number", "grant_id", "number"),
 )
+OPEN = text("outcome = ''")
+"""Sends whose owner has not said yet that nothing more will come."""
+Index("ix_attempts_open", attempts.c.grant_id, sqlite_where=OPEN, postgresql_where=OPEN)
 
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("volume", Text, nullable=False),
+    Column("beat_at", BigInteger, nullable=False, index=True),
+    Column("drained_at", BigInteger),
+)
+
+# A key's scopes and resource may be longer than an index takes: `digest` stands for all of the key but the grant.
 access_tokens = Table(
     "access_tokens",
     metadata,
     Column("grant_id", Text, primary_key=True),
-    Column("epoch", BigInteger, primary_key=True),
-    Column("client_id", Text, primary_key=True),
-    Column("scopes", Text, primary_key=True),
-    Column("resource", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("client_id", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("resource", Text, nullable=False),
     Column("attempt", BigInteger, nullable=False),
     _key_id("key_id", nullable=True),
     Column("ciphertext", LargeBinary),
     Column("token_attempt", BigInteger, nullable=False),
+    Column("fingerprint", Text, nullable=False),
     Column("granted", Text, nullable=False),
     Column("verified", Boolean, nullable=False),
     Column("life_ms", BigInteger, nullable=False),
     Column("lifetime_assumed", Boolean, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
+    Column("renew_at", BigInteger, index=True),
+    Column("used_at", BigInteger, nullable=False),
     Column("owner", Text),
     Column("lease_until", BigInteger, nullable=False),
-    Column("asked_by", Text),
+    Column("asked_by", Text, nullable=False),
 )
 LEASED = text("owner IS NOT NULL")
 Index("ix_access_tokens_leased", access_tokens.c.owner, sqlite_where=LEASED, postgresql_where=LEASED)
+
+ended_tokens = Table(
+    "ended_tokens",
+    metadata,
+    Column("version", BigInteger, primary_key=True),
+    Column("fingerprint", Text, primary_key=True),
+    Column("grant_name", Text, nullable=False),
+    Column("granted", Text, nullable=False),
+)
 
 client_secrets = Table(
     "client_secrets",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from aries.broker.v1 import token_pb2
-from broker.flows.get_token import IssuedToken, TokenRequest
+from broker.flows.decide import TokenRequest
+from broker.flows.get_token import IssuedToken
 from broker.flows.trail import Trail
 from broker.rpc.call import Call
 from broker.rpc.convert import token_reply, token_request

@@ -9,7 +9,8 @@ from broker.adapters.keys.files import make_kek_file
 from broker.adapters.keys.kek import open_kek
 from broker.adapters.keys.keyring import Keyring, open_keyring
 from broker.adapters.memory import MemoryStore
-from tests.flows.admin.kit import TIMES, AdminKit
+from tests.flows.admin.kit import AdminKit
+from tests.support.times import TIMES
 
 
 @pytest.fixture(scope="session")

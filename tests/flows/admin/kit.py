@@ -20,7 +20,6 @@ from broker.core.audit import Action, AuditEvent
 from broker.core.config import ConfigFile
 from broker.core.config_values import catalog_objects
 from broker.core.errors import InvalidRequestError, ProviderUnavailableError
-from broker.core.grant_state import RedeemTimes
 from broker.core.models import ApiKey, Catalog, Grant, Kind, Origin
 from broker.core.sealing import Sealed
 from broker.core.secret import Secret
@@ -32,8 +31,7 @@ from broker.flows.first_secrets import FirstSecrets
 from broker.flows.resolve_providers import ResolveProviders
 from broker.flows.trail import Trail
 from broker.ports import SecretSource
-
-TIMES = RedeemTimes(15_000, 5_000, 60_000, 20_000, 2_000, 1_000)
+from tests.support.times import TIMES
 
 
 class Clock:

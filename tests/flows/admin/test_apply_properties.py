@@ -26,7 +26,7 @@ from broker.core.provider_config import ProviderConfig
 from broker.core.secret import Secret
 from tests.flows.admin.kit import AdminKit, trail
 
-KEPT = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+KEPT = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SCOPES = st.sets(st.sampled_from(["read", "trade"]), min_size=1).map(lambda words: tuple(sorted(words)))
 TYPES = {"g-cc": "client_credentials", "g-rt": "refresh_token"}
 FROM_RPC = """\

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -17,9 +19,11 @@ from broker.core.errors import (
     ProviderUnavailableError,
 )
 from broker.core.grant_state import GrantState, Health, Hold
+from broker.core.models import Grant
 from broker.core.sealing import refresh_token_binding
 from broker.core.secret import Secret
 from broker.flows.import_grant import NOT_ROTATED, OLD_HOLDER, ImportGrant, RedeemNow
+from broker.ports import AttemptRecord
 from tests.flows.admin.kit import AdminKit, trail
 from tests.support.waiting import ENOUGH
 
@@ -47,6 +51,11 @@ async def rotates(_: str) -> bool:
 async def keeps(_: str) -> bool:
     """Stand for a provider that does not rotate."""
     return False
+
+
+def record(grant: Grant, state: GrantState) -> AttemptRecord:
+    """Return the line a send opens in a grant's history."""
+    return AttemptRecord(grant.id, state.attempt, "me", 1, datetime(2026, 1, 2, tzinfo=UTC), "")
 
 
 async def test_a_token_is_kept_sealed_before_it_is_redeemed(kit: AdminKit) -> None:
@@ -89,23 +98,36 @@ async def test_a_redeem_that_fails_leaves_the_token_kept(kit: AdminKit) -> None:
     assert await kit.store.current_refresh_token((await kit.grant("g")).id) is not None
 
 
-async def test_a_caller_that_hangs_up_does_not_stop_the_redeem(kit: AdminKit) -> None:
-    """Once the token is kept, the redeem runs to its end."""
+@pytest.mark.parametrize("while_keeping", [True, False])
+async def test_a_caller_that_hangs_up_does_not_stop_the_redeem(
+    kit: AdminKit, monkeypatch: pytest.MonkeyPatch, while_keeping: bool
+) -> None:
+    """Whenever that is, a token that was kept is redeemed, and the end of the broker waits for it."""
     await kit.apply(FILE)
     begun, done = asyncio.Event(), asyncio.Event()
+    keep = kit.store.keep_and_consent
 
-    async def slow(_: str) -> bool:
+    async def keep_slowly(*args: Any, **facts: Any) -> GrantState | None:  # noqa: ANN401 - passed on
+        begun.set()
+        await asyncio.sleep(0)
+        return await keep(*args, **facts)
+
+    async def redeem(_: str) -> bool:
         begun.set()
         await asyncio.sleep(0)
         done.set()
         return True
 
-    call = asyncio.create_task(importing(kit, slow)("g", TOKEN, trail()))
+    if while_keeping:
+        monkeypatch.setattr(kit.store, "keep_and_consent", keep_slowly)
+    flow = importing(kit, redeem)
+    call = asyncio.create_task(flow("g", TOKEN, trail()))
     await begun.wait()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    await asyncio.wait_for(done.wait(), ENOUGH)
+    await flow.aclose(ENOUGH)
+    assert done.is_set()
 
 
 async def test_a_token_used_before_is_refused(kit: AdminKit) -> None:
@@ -115,7 +137,7 @@ async def test_a_token_used_before_is_refused(kit: AdminKit) -> None:
     grant = await kit.grant("g")
     state = await kit.store.apply(grant.id, lease.Take("me"))
     assert state is not None
-    assert await kit.store.apply(grant.id, lease.Sent(state.attempt, state.generation, None)) is not None
+    assert await kit.store.licence(lease.Sent(state.attempt, state.generation, None), record(grant, state)) is not None
     with pytest.raises(InvalidRequestError, match="had this token before"):
         await importing(kit, rotates)("g", TOKEN, trail())
 
@@ -162,7 +184,7 @@ async def test_a_token_is_imported_again_after_a_wrong_endpoint(kit: AdminKit) -
     grant = await kit.grant("g")
     state = await kit.store.apply(grant.id, lease.Take("me"))
     assert state is not None
-    assert await kit.store.apply(grant.id, lease.Sent(state.attempt, state.generation, None)) is not None
+    assert await kit.store.licence(lease.Sent(state.attempt, state.generation, None), record(grant, state)) is not None
     assert await kit.store.apply(grant.id, lease.NotSent(state.attempt, 0)) is not None
     await kit.apply(FILE.replace("revision: 1", "revision: 2"))
     await importing(kit, keeps)("g", TOKEN, trail())

@@ -1,0 +1,91 @@
+"""The seam: what flows need and adapters implement, with what every implementer must guarantee.
+
+All methods that do I/O are coroutines, end within the deadline stated and raise only BrokerError subclasses named
+there, or the two send errors of `provider`; anything else is a bug of the adapter.
+"""
+
+from broker.ports.audit import AuditLog, AuditSink, Buckets, OutboxSink
+from broker.ports.catalog import CatalogMovedError, CatalogStore, ObjectChange
+from broker.ports.clock import Clock
+from broker.ports.edge import CallerSignatures, RedeemTelemetry, ServerTls, Telemetry, TlsMaterial
+from broker.ports.grants import (
+    AccessTokenStore,
+    AttemptRecord,
+    DueToken,
+    EndedToken,
+    GrantReading,
+    GrantStore,
+    ReplicaStore,
+    StoredAccessToken,
+    StoredRefreshToken,
+)
+from broker.ports.journal import Journal, JournalError, ReceivedToken
+from broker.ports.keys import (
+    Cipher,
+    DataKey,
+    DataKeyStore,
+    KeyPurpose,
+    KeyState,
+    MacKeys,
+    SealBrokenError,
+    UnknownMacKeyError,
+)
+from broker.ports.provider import AssertionSigner, Discovery, NotSentError, Presets, ReplyLostError, TokenEndpoint
+from broker.ports.secrets import (
+    ClientSecretVersion,
+    KeyStore,
+    Outbox,
+    PendingEvent,
+    SecretSource,
+    SecretStore,
+    SecretUnreadableError,
+)
+
+__all__ = [
+    "AccessTokenStore",
+    "AssertionSigner",
+    "AttemptRecord",
+    "AuditLog",
+    "AuditSink",
+    "Buckets",
+    "CallerSignatures",
+    "CatalogMovedError",
+    "CatalogStore",
+    "Cipher",
+    "ClientSecretVersion",
+    "Clock",
+    "DataKey",
+    "DataKeyStore",
+    "Discovery",
+    "DueToken",
+    "EndedToken",
+    "GrantReading",
+    "GrantStore",
+    "Journal",
+    "JournalError",
+    "KeyPurpose",
+    "KeyState",
+    "KeyStore",
+    "MacKeys",
+    "NotSentError",
+    "ObjectChange",
+    "Outbox",
+    "OutboxSink",
+    "PendingEvent",
+    "Presets",
+    "ReceivedToken",
+    "RedeemTelemetry",
+    "ReplicaStore",
+    "ReplyLostError",
+    "SealBrokenError",
+    "SecretSource",
+    "SecretStore",
+    "SecretUnreadableError",
+    "ServerTls",
+    "StoredAccessToken",
+    "StoredRefreshToken",
+    "Telemetry",
+    "TlsMaterial",
+    "TokenEndpoint",
+    "UnknownMacKeyError",
+]
