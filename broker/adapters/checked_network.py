@@ -104,6 +104,8 @@ class _Stream(httpcore2.AsyncNetworkStream):
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as above
         del timeout
         if self._writer.is_closing() or self._reader.at_eof():
+            if not self._progress.written:
+                raise NotSentError("connect")  # past a WriteError the engine reads on and believes what came before
             raise httpcore2.WriteError  # the peer is gone and could not answer: what is not written yet stays here
         self._progress.written = True
         try:

@@ -422,6 +422,24 @@ async def test_a_connection_that_died_before_the_write_was_never_written_to() ->
     assert "connect" == raised.value.cause
 
 
+async def test_what_a_peer_said_before_it_went_is_no_reply(authority: trustme.CA, tmp_path: Path) -> None:
+    """When the peer answers and goes before the write, nothing was sent, and its answer is not believed."""
+
+    async def give_up_waiting(connection: Connection) -> None:
+        await connection.send(http("408 Request Timeout", b"too slow"))
+
+    async with raw_server(give_up_waiting, tls=server_context(authority, "127.0.0.1")) as server:
+        provider = provider_at(f"https://127.0.0.1:{server.port}/token")
+
+        async def before_write() -> None:
+            await asyncio.wait_for((await server.first()).closed.wait(), ENOUGH)  # both ends have said goodbye
+
+        endpoint = ProviderHttp(trusting(authority, tmp_path, provider.token_url))
+        with pytest.raises(NotSentError) as raised:
+            await endpoint.send(provider, request_to(provider), before_write=before_write, reply_deadline=LONG)
+    assert ("connect", b"") == (raised.value.cause, bytes(server.connections[0].received))
+
+
 async def test_a_write_that_breaks_off_was_sent() -> None:
     """A peer that resets while the request is being written may have read enough of it."""
 
