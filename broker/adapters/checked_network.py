@@ -3,129 +3,60 @@
 from __future__ import annotations
 
 import asyncio
-import socket
+import contextlib
 import ssl
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
 
-import httpcore2
-
+from broker.adapters.bounded_reader import MAX_LINE, BoundedReader
 from broker.adapters.egress import Resolve, check_addresses, dial
-from broker.core.oauth.rfc6749 import HttpReply
-from broker.ports import NotSentError, ReplyLostError
+from broker.ports import NotSentError
 
 
-@dataclass(slots=True)
-class Progress:
-    """How far an exchange got.
+async def connect(host: str, port: int, *, resolve: Resolve, limit: float, tls: ssl.SSLContext | None) -> Connection:
+    """Resolve, check, dial and shake hands; without `tls` to loopback only.
 
-    Attributes:
-        written: the first byte of the request was handed over.
-        ended: the peer stopped sending.
-        withheld: what the write hook raised.
-        head, body: of the reply, as far as it came.
+    Args:
+        host: whom to connect to; its certificate has to be for this name.
+        port: where.
+        resolve: how names become addresses.
+        limit: seconds that all addresses share for answering; the handshake is not in it.
+        tls: the trust anchors, or None for plain http.
+
+    Raises:
+        NotSentError: there is no connection.
+        OSError: no socket can be had.
     """
-
-    written: bool = False
-    ended: bool = False
-    withheld: BaseException | None = None
-    head: HttpReply | None = None
-    body: bytearray = field(default_factory=bytearray)
-
-    def failed(self, cause: str) -> NotSentError | ReplyLostError:
-        """Return what is raised for a cause in the words of ReplyLostError."""
-        if not self.written:
-            return NotSentError({"timeout": "timeout", "malformed": "withheld"}.get(cause, "connect"))
-        partial = self.head and HttpReply(self.head.status, self.head.headers, bytes(self.body))
-        return ReplyLostError(cause, partial)
+    addresses = await resolve(host, port)
+    check_addresses(addresses, plain=tls is None)
+    sock = await dial(addresses, port, limit=limit)
+    if tls is None:
+        return Connection(*await asyncio.open_connection(sock=sock, limit=MAX_LINE))
+    try:
+        streams = await asyncio.open_connection(sock=sock, ssl=tls, server_hostname=host, limit=MAX_LINE)
+    except OSError:  # ssl.SSLError is one
+        raise NotSentError("tls") from None
+    return Connection(*streams)
 
 
-class CheckedNetwork(httpcore2.AsyncNetworkBackend):
-    """Connects to checked addresses only."""
-
-    def __init__(self, resolve: Resolve, limit: float, progress: Progress, *, plain: bool) -> None:
-        self._resolve = resolve
-        self._limit = limit
-        self._progress = progress
-        self._plain = plain
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - the engine's signature; one timer bounds everything
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        """Resolve, check, dial; plain connections are ready at once.
-
-        Raises:
-            NotSentError: there is no connection.
-        """
-        del timeout, local_address, socket_options
-        addresses = await self._resolve(host, port)
-        check_addresses(addresses, plain=self._plain)
-        sock = await dial(addresses, port, limit=self._limit)
-        if not self._plain:
-            return _Dialled(sock, self._progress)
-        return _Stream(*await asyncio.open_connection(sock=sock), self._progress)
-
-
-class _Dialled(httpcore2.AsyncNetworkStream):
-    """A connected socket that waits for TLS; a handshake that fails or is cancelled closes it."""
-
-    def __init__(self, sock: socket.socket, progress: Progress) -> None:
-        self._socket = sock
-        self._progress = progress
-
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - the engine's signature; one timer bounds everything
-    ) -> httpcore2.AsyncNetworkStream:
-        del timeout
-        try:
-            streams = await asyncio.open_connection(sock=self._socket, ssl=ssl_context, server_hostname=server_hostname)
-        except OSError:  # ssl.SSLError is one
-            raise NotSentError("tls") from None
-        return _Stream(*streams, self._progress)
-
-
-class _Stream(httpcore2.AsyncNetworkStream):
+class Connection:
     """A connection ready to be written to; `write` hands its bytes over before it awaits anything."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, progress: Progress) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._progress = progress
+        self.reader = BoundedReader(reader)
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as above
-        del timeout
+    async def write(self, request: bytes) -> None:
+        """Write the whole request; a peer that goes meanwhile may have answered before, so that is no error.
+
+        Raises:
+            NotSentError: the peer was gone already. What it may have said before that is an answer to nothing.
+        """
         if self._writer.is_closing() or self._reader.at_eof():
-            if not self._progress.written:
-                raise NotSentError("connect")  # past a WriteError the engine reads on and believes what came before
-            raise httpcore2.WriteError  # the peer is gone and could not answer: what is not written yet stays here
-        self._progress.written = True
-        try:
-            self._writer.write(buffer)
+            raise NotSentError("connect")
+        self._writer.write(request)
+        with contextlib.suppress(OSError):
             await self._writer.drain()
-        except OSError:
-            raise httpcore2.WriteError from None
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - as above
-        del timeout
-        try:
-            data = await self._reader.read(max_bytes)
-        except OSError:
-            self._progress.ended = True
-            raise httpcore2.ReadError from None
-        self._progress.ended = not data
-        return data
-
-    async def aclose(self) -> None:
+    def abort(self) -> None:
+        """Close the connection at once, whatever is under way."""
         self._writer.transport.abort()
-
-    def get_extra_info(self, info: str) -> object:
-        return self._writer.get_extra_info(info)

@@ -1,33 +1,36 @@
-"""One HTTP/1.1 exchange over a connection of its own: bounded in time and size, checked where it goes, never repeated.
+"""One HTTP/1.1 exchange over a connection of its own: bounded in time and cost, checked where it goes, never repeated.
 
-Built on the engine of httpx2 (httpcore2) without its client: nothing is read from the environment, no redirect is
-followed, nothing is pooled, retried or decoded, because nothing here could. The network side is ours, so that the
-write happens in the same step of the event loop in which the write hook returns.
+No HTTP client is used: nothing is read from the environment, no redirect is followed, nothing is pooled, retried or
+decoded, because nothing here could; and the write happens in the same step of the event loop in which the write hook
+returns.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
-import httpcore2
+import httpcore2  # noqa: F401 - httpx2 needs it for a context, and would load it in the middle of the first exchange
 import httpx2
 
-from broker.adapters.checked_network import CheckedNetwork, Progress
+from broker.adapters.bounded_reader import BrokenReplyError
+from broker.adapters.checked_network import Connection, connect
 from broker.adapters.egress import Resolve, check_url, resolve_host
+from broker.adapters.http_reply import Arriving, read_reply
 from broker.core.oauth.rfc6749 import HttpReply
 from broker.core.urls import origin_of
+from broker.ports import NotSentError, ReplyLostError
 
-MAX_REPLY: Final = 256 * 1024
-"""Bytes of a reply's body."""
 CONNECT_LIMIT: Final = 5.0
 """Seconds for name, connection and TLS together."""
 
-_WRITE_HOOK: Final = "http11.send_request_headers.started"
+_LINE: Final = re.compile(r"[\t -~]+")
+_TARGET: Final = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,54 +77,30 @@ class HttpExchange:
             ReplyLostError: after it.
         """
         check_url(outgoing.url, insecure_loopback=outgoing.insecure_loopback)
-        progress = Progress()
+        request = _build(outgoing)
+        connection = await self._connect(outgoing.url)
         try:
-            return await self._within_limits(outgoing, progress, before_write, reply_deadline)
-        except (OSError, httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError) as error:
-            if error is progress.withheld:
-                raise
-            # Not chained: the engine's texts may quote a header.
-            raise progress.failed(_cause(error, progress)) from None
+            await before_write()
+            return await _converse(connection, request, reply_deadline)
+        finally:
+            connection.abort()
 
-    async def _within_limits(
-        self,
-        outgoing: Outgoing,
-        progress: Progress,
-        before_write: Callable[[], Awaitable[None]],
-        reply_deadline: float,
-    ) -> HttpReply:
-        """Run the exchange under one timer: set for the connection, off for `before_write`, set again for the reply."""
-        async with asyncio.timeout(self._connect_limit) as timer:
-
-            async def trace(event: str, _: Mapping[str, object]) -> None:
-                if event != _WRITE_HOOK:
-                    return
-                timer.reschedule(None)
-                try:
-                    await before_write()
-                except BaseException as error:
-                    progress.withheld = error
-                    raise
-                timer.reschedule(asyncio.get_running_loop().time() + reply_deadline)
-
-            connection = self._connection(outgoing, progress)
-            try:
-                return await _read(await connection.handle_async_request(_request(outgoing, trace)), progress)
-            finally:
-                await connection.aclose()
-
-    def _connection(self, outgoing: Outgoing, progress: Progress) -> httpcore2.AsyncHTTPConnection:
-        url = _url(outgoing.url)
-        plain = url.scheme == b"http"
-        network = CheckedNetwork(self._resolve, self._connect_limit, progress, plain=plain)
-        return httpcore2.AsyncHTTPConnection(
-            url.origin,
-            ssl_context=None if plain else self._context(origin_of(outgoing.url)),
-            http1=True,
-            http2=False,
-            retries=0,
-            network_backend=network,
-        )
+    async def _connect(self, url: str) -> Connection:
+        parts = urlsplit(url)
+        plain = parts.scheme == "http"
+        try:
+            async with asyncio.timeout(self._connect_limit):
+                return await connect(
+                    parts.hostname or "",
+                    parts.port or (80 if plain else 443),
+                    resolve=self._resolve,
+                    limit=self._connect_limit,
+                    tls=None if plain else self._context(origin_of(url)),
+                )
+        except TimeoutError:
+            raise NotSentError("timeout") from None
+        except OSError:
+            raise NotSentError("connect") from None
 
     def _context(self, origin: str) -> ssl.SSLContext:
         ca_file = self._ca_files.get(origin)
@@ -132,28 +111,40 @@ class HttpExchange:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 context.load_verify_locations(ca_file)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.set_alpn_protocols(["http/1.1"])
             self._contexts[ca_file] = context
         return self._contexts[ca_file]
 
 
-def _cause(error: Exception, progress: Progress) -> str:
-    if isinstance(error, TimeoutError | httpcore2.TimeoutException):
-        return "timeout"
-    return "malformed" if isinstance(error, httpcore2.ProtocolError) and not progress.ended else "reset"
+async def _converse(connection: Connection, request: bytes, reply_deadline: float) -> HttpReply:
+    """Write and read; nothing is awaited before the write.
+
+    Raises:
+        NotSentError: the peer was gone before the first byte.
+        ReplyLostError: no whole reply came.
+    """
+    arriving = Arriving()
+    try:
+        async with asyncio.timeout(reply_deadline):
+            await connection.write(request)
+            return await read_reply(connection.reader, arriving)
+    except TimeoutError:
+        cause = "timeout"
+    except OSError:
+        cause = "reset"
+    except BrokenReplyError as error:
+        cause = error.cause
+    raise ReplyLostError(cause, arriving.reply())
 
 
-def _url(url: str) -> httpcore2.URL:
-    parts = urlsplit(url)
+def _build(outgoing: Outgoing) -> bytes:
+    """Return the request as it goes on the wire (RFC 9112 §2.1).
+
+    Raises:
+        NotSentError: something in it cannot stand in its line (cause `withheld`).
+    """
+    parts = urlsplit(outgoing.url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return httpcore2.URL(
-        scheme=parts.scheme.encode(),
-        host=(parts.hostname or "").encode(),
-        port=parts.port or (80 if parts.scheme == "http" else 443),
-        target=target.encode(),
-    )
-
-
-def _request(outgoing: Outgoing, trace: Callable[[str, Mapping[str, object]], Awaitable[None]]) -> httpcore2.Request:
     headers = {
         "host": origin_of(outgoing.url).partition("://")[2],
         **outgoing.headers,
@@ -162,22 +153,7 @@ def _request(outgoing: Outgoing, trace: Callable[[str, Mapping[str, object]], Aw
         "content-length": str(len(outgoing.body)),
         "user-agent": "aries-broker",
     }
-    return httpcore2.Request(
-        outgoing.method,
-        _url(outgoing.url),
-        headers=list(headers.items()),
-        content=outgoing.body,
-        extensions={"trace": trace},
-    )
-
-
-async def _read(response: httpcore2.Response, progress: Progress) -> HttpReply:
-    headers: dict[str, str] = {}
-    for name, value in response.headers:
-        headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
-    progress.head = HttpReply(response.status, headers, b"")
-    async for chunk in response.aiter_stream():
-        progress.body += chunk
-        if len(progress.body) > MAX_REPLY:
-            raise progress.failed("too_large")
-    return HttpReply(response.status, headers, bytes(progress.body))
+    lines = [f"{outgoing.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    if not _TARGET.fullmatch(target) or not all(map(_LINE.fullmatch, lines)):
+        raise NotSentError("withheld")
+    return "\r\n".join((*lines, "", "")).encode() + outgoing.body

@@ -19,7 +19,8 @@ import pytest
 import trustme
 
 from broker.adapters.egress import Address, check_addresses
-from broker.adapters.http_exchange import MAX_REPLY, HttpExchange, Outgoing
+from broker.adapters.http_exchange import HttpExchange, Outgoing
+from broker.adapters.http_reply import MAX_REPLY
 from broker.adapters.provider_http import ProviderHttp
 from broker.core.models import Client, GrantType, Origin, Provider, TokenEndpointAuth
 from broker.core.oauth.reply import Reading, read_reply
@@ -146,6 +147,18 @@ async def _reset(connection: Connection) -> None:
     connection.writer.transport.abort()
 
 
+def _endless(start: bytes, again: bytes) -> Script:
+    """Return a script that answers with `start` and then with `again` for ever."""
+
+    async def script(connection: Connection) -> None:
+        await connection.asked.wait()
+        await connection.send(start)
+        while not connection.closed.is_set():
+            await connection.send(again)
+
+    return script
+
+
 async def _before_the_request(connection: Connection) -> None:
     await connection.send(http("503 Service Unavailable", b"busy"))
     await connection.closed.wait()
@@ -190,6 +203,15 @@ HUGE = b"x" * (10 * 1024 * 1024)
         (answering(b""), LONG, "unknown", "reset"),
         (_reset, LONG, "unknown", "reset"),
         (_before_the_request, LONG, "unknown", "status_5xx"),
+        (_endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000), LONG, "unknown", "malformed"),
+        (_endless(b"HTTP/1.1 200 OK\r\nx:", b" " * 1000), LONG, "unknown", "malformed"),
+        (_endless(CHUNKED, b"1\r\n \r\n" * 1000), LONG, "unknown", "too_large"),
+        (
+            _endless(CHUNKED + b"%x\r\n%b\r\n" % (len(TOKENS), TOKENS), b"1\r\n \r\n" * 1000),
+            LONG,
+            "landed",
+            "too_large",
+        ),
         (_silent, SOON, "unknown", "timeout"),
         (_drip, SOON, "unknown", "timeout"),
     ],
@@ -214,6 +236,10 @@ HUGE = b"x" * (10 * 1024 * 1024)
         "closed",
         "reset",
         "reply-before-request",
+        "interim-replies-for-ever",
+        "blanks-for-ever",
+        "one-byte-chunks-for-ever",
+        "token-then-one-byte-chunks-for-ever",
         "silent",
         "drip",
     ],
@@ -489,6 +515,26 @@ async def test_what_may_not_be_reached(url: str, addresses: list[str], insecure_
     """Link-local, metadata and other odd addresses are refused after resolution, plain http off loopback too."""
     sent = await send(url, exchange=resolving(*addresses), insecure_loopback=insecure_loopback)
     assert ("not_sent", "egress", 0) == (sent.reading.outcome, sent.reading.cause, sent.hook_calls)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"), [("/token", "a\r\nb: c"), ("/token", "\x00"), ("/token", "é"), ("/to ken", "a"), ("/tökén", "a")]
+)
+async def test_what_cannot_stand_in_a_request(path: str, value: str) -> None:
+    """A header or path that is no text of one line is not written, and nobody is connected to."""
+
+    async def before_write() -> None:
+        pytest.fail("not to be reached")
+
+    async with raw_server(answering(GOOD)) as server:
+        url = f"http://127.0.0.1:{server.port}{path}"
+        with pytest.raises(NotSentError) as raised:
+            await HttpExchange()(
+                Outgoing("GET", url, {"x": value}, b"", insecure_loopback=True),
+                before_write=before_write,
+                reply_deadline=LONG,
+            )
+    assert ("withheld", []) == (raised.value.cause, server.connections)
 
 
 @pytest.mark.parametrize("address", ["10.1.2.3", "192.168.1.1", "8.8.8.8", "127.0.0.1", "2001:4860::1", "fd12::1"])
