@@ -1,4 +1,4 @@
-"""Where the broker may connect to: names are resolved once, every address is checked, a checked address is dialled."""
+"""Where the broker may connect to: every address of a name is checked, a checked address is dialled."""
 
 from __future__ import annotations
 
@@ -28,19 +28,6 @@ _METADATA: Final = frozenset(
         "192.0.0.192",  # Oracle
     )
 )
-
-
-async def resolve_host(host: str, port: int) -> Sequence[Address]:
-    """Return the addresses of a host name or literal, in the order to try them.
-
-    Raises:
-        NotSentError: there are none (cause `dns`).
-    """
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        raise NotSentError("dns") from None
-    return list(dict.fromkeys(ipaddress.ip_address(sockaddr[0]) for *_, sockaddr in found))
 
 
 def check_url(url: str, *, insecure_loopback: bool) -> None:

@@ -20,7 +20,8 @@ import httpx2
 
 from broker.adapters.bounded_reader import BrokenReplyError
 from broker.adapters.checked_network import Connection, connect
-from broker.adapters.egress import Resolve, check_url, resolve_host
+from broker.adapters.egress import Resolve, check_url
+from broker.adapters.host_names import HostNames
 from broker.adapters.http_reply import Arriving, read_reply
 from broker.core.oauth.rfc6749 import HttpReply
 from broker.core.urls import origin_of
@@ -50,7 +51,7 @@ class HttpExchange:
     Args:
         ca_files: origin → PEM file of the authorities trusted there instead of the system's.
         connect_limit: seconds until a connection is ready to be written to.
-        resolve: how names become addresses.
+        resolve: how names become addresses; `HostNames` of its own unless given.
     """
 
     def __init__(
@@ -58,12 +59,12 @@ class HttpExchange:
         ca_files: Mapping[str, str] | None = None,
         *,
         connect_limit: float = CONNECT_LIMIT,
-        resolve: Resolve = resolve_host,
+        resolve: Resolve | None = None,
     ) -> None:
         self._ca_files = dict(ca_files or {})
         self._contexts: dict[str | None, ssl.SSLContext] = {}
         self._connect_limit = connect_limit
-        self._resolve = resolve
+        self._resolve = resolve or HostNames()
 
     async def __call__(
         self, outgoing: Outgoing, *, before_write: Callable[[], Awaitable[None]], reply_deadline: float

@@ -17,6 +17,8 @@ from jwt import PyJWK
 from jwt.api_jws import PyJWS
 from jwt.exceptions import PyJWTError
 
+from broker.adapters.egress import Resolve
+from broker.adapters.host_names import HostNames
 from broker.adapters.http_exchange import HttpExchange, Outgoing
 from broker.core.caller_jwt import refuse
 from broker.core.models import Issuer
@@ -74,8 +76,16 @@ class _Issuer:
 class Jwks:
     """`CallerSignatures` over the issuers' JWKS."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, resolve: Resolve | None = None) -> None:
+        """Know no key yet.
+
+        Args:
+            clock: tells how old keys are.
+            resolve: how names become addresses; `HostNames` of its own unless given, so that providers whose names
+                hang keep no caller from proving who it is.
+        """
         self._clock = clock
+        self._resolve = resolve or HostNames()
         self._issuers: dict[tuple[str | None, ...], _Issuer] = {}
         self._generation = 0
         self._refreshing: set[asyncio.Task[None]] = set()
@@ -130,7 +140,7 @@ class Jwks:
     async def _fetch_keys(self, issuer: Issuer, held: _Issuer) -> None:
         held.tried_at = self._clock.boottime()
         try:
-            document = await _load(issuer)
+            document = await _load(issuer, self._resolve)
             keys = _parse(document)
         except JwksError as error:
             log.warning("jwks_unavailable", issuer=issuer.name, problem=str(error))
@@ -142,12 +152,12 @@ class Jwks:
             self._generation += 1
 
 
-async def _load(issuer: Issuer) -> bytes:
+async def _load(issuer: Issuer, resolve: Resolve) -> bytes:
     try:
         async with asyncio.timeout(FETCH_SECONDS):
             if issuer.jwks_file is not None:
                 return await asyncio.to_thread(_read, Path(issuer.jwks_file))
-            return await _fetch(issuer)
+            return await _fetch(issuer, resolve)
     except (TimeoutError, NotSentError, ReplyLostError, OSError, ValueError):
         msg = "cannot be read" if issuer.jwks_file is not None else "cannot be reached"
         raise JwksError(msg) from None
@@ -161,14 +171,15 @@ def _read(path: Path) -> bytes:
     return content
 
 
-async def _fetch(issuer: Issuer) -> bytes:
+async def _fetch(issuer: Issuer, resolve: Resolve) -> bytes:
     """GET the JWKS under the rules of every way out of the broker; plain http is for loopback only."""
     url = issuer.jwks_uri or ""
     fields = {"accept": "application/jwk-set+json, application/json"}
     if issuer.token_file is not None:
         token = (await asyncio.to_thread(_read, Path(issuer.token_file))).decode("ascii").strip()
         fields["authorization"] = f"Bearer {token}"
-    exchange = HttpExchange({} if issuer.ca_file is None else {origin_of(url): issuer.ca_file})
+    trusted = {} if issuer.ca_file is None else {origin_of(url): issuer.ca_file}
+    exchange = HttpExchange(trusted, resolve=resolve)
     outgoing = Outgoing("GET", url, fields, b"", insecure_loopback=True)
     reply = await exchange(outgoing, before_write=_nothing, reply_deadline=FETCH_SECONDS)
     if reply.status != HTTPStatus.OK:
