@@ -18,7 +18,13 @@ from typing import Final
 import structlog
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
 from broker.core.secret import Secret
@@ -27,6 +33,12 @@ from broker.ports import Clock, Telemetry, TlsMaterial
 POLL_SECONDS: Final = 1.0
 MAX_CHAINS: Final = 4_096
 """Client certificate chains remembered as verified under the current bundle."""
+
+MAX_FILE: Final = 1024 * 1024
+"""Bytes of the longest file; a bundle of every public authority has a quarter of it."""
+
+UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
+"""What comes out of certificates and keys that are none, or of a kind that nobody knows."""
 
 log = structlog.get_logger("broker.tls")
 
@@ -112,17 +124,13 @@ class TlsFiles:
             await asyncio.to_thread(self.check)
 
     def _read(self) -> tuple[bytes, ...]:
-        try:
-            return tuple(path.read_bytes() for path in self._paths)
-        except OSError as error:
-            msg = f"{error.filename} cannot be read: {error.strerror}"
-            raise TlsFilesError(msg) from None
+        return tuple(map(_content, self._paths))
 
     def _swap(self, contents: tuple[bytes, ...], version: int) -> _Served:
         chain, key, *bundle = contents
-        leaf = _verify_server(chain, key, datetime.fromtimestamp(self._clock.now(), UTC))
+        leaf, private_key = _verify_server(chain, key, datetime.fromtimestamp(self._clock.now(), UTC))
         clients = _store_of(bundle[0]) if bundle else None
-        material = TlsMaterial(version, chain, Secret(key.decode("ascii")), bundle[0] if bundle else None)
+        material = TlsMaterial(version, chain, private_key, bundle[0] if bundle else None)
         serial = f"{leaf.serial_number:x}"
         self._telemetry.certificate_served(serial, leaf.not_valid_after_utc.timestamp())
         log.info("tls_files_served", serial=serial, not_after=leaf.not_valid_after_utc.isoformat())
@@ -133,29 +141,44 @@ def _digest(contents: tuple[bytes, ...]) -> tuple[bytes, ...]:
     return tuple(hashlib.sha256(content).digest() for content in contents)
 
 
-def _verify_server(chain: bytes, key: bytes, now: datetime) -> x509.Certificate:
-    """Return the leaf of a chain that is valid now and whose key is this one."""
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE + 1)
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}"
+        raise TlsFilesError(msg) from None
+    if len(content) > MAX_FILE:
+        msg = f"{path} is longer than any certificate or key"
+        raise TlsFilesError(msg)
+    return content
+
+
+def _verify_server(chain: bytes, key: bytes, now: datetime) -> tuple[x509.Certificate, Secret]:
+    """Return the leaf of a chain that is valid now and whose key is this one, and the key without what is around it."""
     try:
         leaf = x509.load_pem_x509_certificates(chain)[0]
         private = load_pem_private_key(key, None)
         own = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         named = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+        not_before, not_after = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+        text = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii")
+    except UNREADABLE:
         msg = "the certificate or its key is no PEM that can be read, or the key is encrypted"
         raise TlsFilesError(msg) from None
     if own != named:
         msg = "the key is not the certificate's"
         raise TlsFilesError(msg)
-    if not leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:
-        msg = f"the certificate is valid from {leaf.not_valid_before_utc} to {leaf.not_valid_after_utc} only"
+    if not not_before <= now <= not_after:
+        msg = f"the certificate is valid from {not_before} to {not_after} only"
         raise TlsFilesError(msg)
-    return leaf
+    return leaf, Secret(text)
 
 
 def _store_of(bundle: bytes) -> Store:
     try:
         return Store(x509.load_pem_x509_certificates(bundle))
-    except ValueError:
+    except UNREADABLE:
         msg = "the client CA bundle is no PEM of certificates"
         raise TlsFilesError(msg) from None
 
@@ -174,7 +197,7 @@ def _verify_client(unverified_chain: bytes, clients: Store, now: float) -> tuple
         builder = PolicyBuilder().store(clients).time(datetime.fromtimestamp(now, UTC))
         verifier = builder.extension_policies(ca_policy=_CA_POLICY, ee_policy=_LEAF_POLICY).build_client_verifier()
         path = verifier.verify(leaf, between).chain
-    except (ValueError, VerificationError):
+    except (*UNREADABLE, VerificationError):
         return None
     return (
         max(one.not_valid_before_utc.timestamp() for one in path),

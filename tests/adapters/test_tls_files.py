@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509 import load_pem_x509_certificate
 
-from broker.adapters.tls_files import TlsFiles, TlsFilesError
+from broker.adapters.tls_files import MAX_FILE, TlsFiles, TlsFilesError
 from tests.rpc.authorities import Authority, Pair, TlsFolder
 from tests.rpc.kit import Clock, Counters
 from tests.support.waiting import until
@@ -19,7 +31,7 @@ class Parts:
     def __init__(self, folder: Path) -> None:
         self.files, self.authority = TlsFolder(folder), Authority()
         self.clock, self.telemetry = Clock(), Counters()
-        self.first = self.authority.server()
+        self.first = self.authority.server(ends_in=10**9)  # past 2050 the year has four digits in it
         self.files.write(self.first, self.authority.pem)
 
     def open(self, *, client_ca: bool = True) -> TlsFiles:
@@ -74,6 +86,95 @@ def test_a_file_that_goes_away_changes_nothing(parts: Parts) -> None:
     key.write_bytes(content)
     assert not tls.check()
     assert parts.first.certificate == tls.current().certificate_chain == certificate.read_bytes()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_text_around_a_key_does_not_matter(parts: Parts, encoding: str) -> None:
+    """Files may say whose they are, in any encoding; of the key's file the key alone is kept."""
+    tls = parts.open()
+    second = parts.authority.server()
+    words = "friendlyName: Börse\r\n".encode(encoding)
+    parts.files.write(Pair(words + second.certificate, words + second.key + words, ""), words + parts.authority.pem)
+    assert tls.check()
+    assert (second.key.decode(), second.serial) == (tls.current().private_key.reveal(), parts.telemetry.serials[-1])
+
+
+def _altered(pem: bytes, pattern: bytes, replacement: bytes) -> bytes:
+    """Return a certificate with one spot of its DER changed."""
+    der, count = re.subn(
+        pattern, lambda _: replacement, load_pem_x509_certificate(pem).public_bytes(Encoding.DER), count=1
+    )
+    assert 1 == count
+    return b"-----BEGIN CERTIFICATE-----\n%b-----END CERTIFICATE-----\n" % base64.encodebytes(der)
+
+
+def _of_version_11(pem: bytes) -> bytes:
+    return _altered(pem, rb"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x0a")
+
+
+def _until_the_year_0(pem: bytes) -> bytes:
+    return _altered(pem, rb"\x18\x0f20..", b"\x18\x0f0000")
+
+
+def _encrypted(key: bytes) -> bytes:
+    return load_pem_private_key(key, None).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password")
+    )
+
+
+def _of_another_kind() -> bytes:
+    return X25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+CERTIFICATE, KEY, CLIENT_CA = range(3)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        *((file, lambda _: b"") for file in range(3)),
+        *((file, lambda _: b"\xff\x00" * 99) for file in range(3)),
+        (CERTIFICATE, lambda parts: parts.first.certificate + b"\n" * MAX_FILE),
+        (KEY, lambda parts: parts.first.key + b"\n" * MAX_FILE),
+        (CLIENT_CA, lambda parts: parts.authority.pem + b"\n" * MAX_FILE),
+        *((file, lambda _: None) for file in range(3)),
+        (CERTIFICATE, lambda parts: _of_version_11(parts.first.certificate)),
+        (CERTIFICATE, lambda parts: _until_the_year_0(parts.first.certificate)),
+        (CERTIFICATE, lambda parts: parts.first.certificate[:-99]),
+        (KEY, lambda parts: parts.first.key.replace(b"\nM", "\nÖ".encode(), 1)),
+        (KEY, lambda parts: _encrypted(parts.first.key)),
+        (KEY, lambda _: _of_another_kind()),
+        (CLIENT_CA, lambda parts: _of_version_11(parts.authority.pem)),
+        (CLIENT_CA, lambda parts: parts.first.key),
+    ],
+    ids=[
+        *(f"{what}-{name}" for what in ("empty", "junk", "long", "folder") for name in ("certificate", "key", "ca")),
+        "certificate-version",
+        "certificate-year",
+        "certificate-cut",
+        "key-cut",
+        "key-encrypted",
+        "key-kind",
+        "ca-version",
+        "ca-key",
+    ],
+)
+def test_files_that_cannot_be_served_change_nothing(
+    parts: Parts, file: int, content: Callable[[Parts], bytes | None]
+) -> None:
+    """Whatever is in them, or where a folder is in their place: the old set is served, and good files are taken."""
+    tls, before = parts.open(), parts.open().current()
+    path, written = parts.files.paths[file], content(parts)
+    path.unlink()
+    path.mkdir() if written is None else path.write_bytes(written)
+    assert [False, False] == [tls.check(), tls.check()]
+    assert (before, 1) == (tls.current(), parts.telemetry.refused)
+    if written is None:
+        path.rmdir()
+    second = parts.authority.server()
+    parts.files.write(second, parts.authority.pem)
+    assert tls.check()
+    assert second.serial == parts.telemetry.serials[-1]
 
 
 def test_a_rotation_in_two_steps_is_taken_whole(parts: Parts) -> None:

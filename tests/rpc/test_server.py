@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -17,7 +18,7 @@ from broker.adapters.tls_files import TlsFiles
 from broker.rpc.listeners import AGE_GRACE_MS, MAX_AGE_MS, OPTIONS, ListenerConfig
 from broker.rpc.methods import KEYS_SERVICE, TOKEN_SERVICE
 from broker.rpc.server import BrokerServer
-from tests.rpc.authorities import Authority, TlsFolder
+from tests.rpc.authorities import Authority, Pair, TlsFolder
 from tests.rpc.kit import ACCESS_TOKEN, WISH, Kit, bearer, refusal, token_stub
 from tests.support.waiting import ENOUGH
 
@@ -36,6 +37,26 @@ async def test_tls_without_client_certificates(tmp_path: Path) -> None:
         async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials) as channel:
             reply = await token_pb2_grpc.TokenServiceStub(channel).GetToken(WISH, metadata=bearer(key))
     assert ACCESS_TOKEN == reply.access_token
+
+
+async def test_tls_files_with_words_around_them(tmp_path: Path) -> None:
+    """What a file says besides, in whatever encoding, does not keep its certificate and key from being served."""
+    kit, authority, folder = Kit(), Authority(), TlsFolder(tmp_path)
+    pair, words = authority.server(), "friendlyName: Börse\n".encode("latin-1")
+    folder.write(Pair(words + pair.certificate, words + _as_openssl_writes(pair.key), ""), words + authority.pem)
+    tls = TlsFiles(*folder.paths, clock=kit.clock, telemetry=kit.telemetry)
+    kit.tls, kit.trust_domain = tls, "corp.example"
+    client = authority.client("spiffe://corp.example/a")
+    async with kit.serve(ListenerConfig("127.0.0.1:0", tls, client_certificates=True)) as (port,):
+        credentials = grpc.ssl_channel_credentials(authority.pem, client.key, client.certificate)
+        async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials) as channel:
+            reply = await token_pb2_grpc.TokenServiceStub(channel).GetToken(WISH)
+    assert ACCESS_TOKEN == reply.access_token
+
+
+def _as_openssl_writes(key: bytes) -> bytes:
+    """Return a key in the form of its kind's own."""
+    return load_pem_private_key(key, None).private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
 
 
 async def test_a_client_without_a_certificate_gets_no_connection(tmp_path: Path) -> None:
