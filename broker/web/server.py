@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections.abc import Iterator
 from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_CONNECTIONS: Final = 100
 """Probes and scrapes need a handful; more are answered 503."""
 
-MAX_HEAD: Final = 16 * 1024
-"""Longest request line and fields, in bytes."""
+MAX_HEAD: Final = 8 * 1024
+"""Longest request, in bytes: its line and fields, for nothing here takes a body."""
+
+_COSTLY: Final = re.compile(rb"\n[ \t]|[ \t]{65}")
+"""A folded line, or many blanks in one: h11's expressions take the square of them, and no probe sends either."""
+
+
+class _Protocol(H11Protocol):
+    def data_received(self, data: bytes) -> None:
+        """Hang up on who sends more at once than a request, or what takes long to parse."""
+        pending = self.conn.trailing_data[0] + data
+        if len(pending) > MAX_HEAD or _COSTLY.search(pending):
+            self.transport.close()
+        else:
+            super().data_received(data)
 
 
 class _Uvicorn(uvicorn.Server):
@@ -40,8 +55,7 @@ class WebServer:
             proxy_headers=False,  # X-Forwarded-For is anybody's claim
             lifespan="off",
             ws="none",
-            http="h11",
-            h11_max_incomplete_event_size=MAX_HEAD,
+            http=_Protocol,
             limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=1,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import httpx2
 import pytest
 
 from broker.web.app import build_app
-from broker.web.server import WebServer
+from broker.web.server import MAX_HEAD, WebServer
 
 
 @dataclass
@@ -72,6 +73,46 @@ async def test_requests_are_not_logged(live: Live, capfd: pytest.CaptureFixture[
     """A query string appears nowhere."""
     await live.client.get("/livez?code=canary")
     assert "canary" not in "".join(capfd.readouterr())
+
+
+HEAD = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
+
+
+async def answer(live: Live, *pieces: bytes) -> bytes:
+    """Return all that comes back for a request sent piece by piece."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", live.client.base_url.port)
+    with contextlib.suppress(OSError):  # it may hang up in the middle
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+    with contextlib.closing(writer):
+        try:
+            return await reader.read()
+        except OSError:
+            return b""
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [HEAD + b"a:" + b" " * 1_000_000 + b"\x00\r\n\r\n"],
+        [HEAD + b"a:" + b" " * 65 + b"\r\n\r\n"],
+        [HEAD + b"a:", *([b"\t"] * 65), b"\r\n\r\n"],
+        [HEAD + b"a:\r\n" + b" \r\n" * 1000 + b"\x00\r\n\r\n"],
+        [HEAD, *([b"a: b\r\n"] * (MAX_HEAD // 6)), b"\r\n"],
+        [HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 100_000],
+    ],
+    ids=["blanks", "few-blanks", "blanks-in-pieces", "folds", "long", "chunks"],
+)
+async def test_what_would_take_long_to_parse_is_not_parsed(live: Live, pieces: list[bytes]) -> None:
+    """Whoever sends it is hung up on: one request of 60 KiB of blanks would stop the broker for 20 seconds."""
+    assert b"" == await answer(live, *pieces)
+
+
+async def test_what_a_probe_sends_is_parsed(live: Live) -> None:
+    """Also in pieces, with long fields and some blanks."""
+    raw = HEAD + b"a: " + b"x" * 7_000 + b" " * 60 + b"y\r\nConnection: close\r\n\r\n"
+    assert b"HTTP/1.1 200 OK" == (await answer(live, raw[:30], raw[30:31], raw[31:])).partition(b"\r\n")[0]
 
 
 async def test_an_address_in_use_is_an_error(live: Live) -> None:
