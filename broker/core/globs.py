@@ -11,6 +11,7 @@ import re
 from typing import Final
 
 from broker.core.identity import ISSUER_NAME, CallerId, Role
+from broker.core.spiffe import SCHEME
 
 MAX_PATTERN: Final = 512
 """Longest pattern, in characters."""
@@ -18,6 +19,8 @@ MAX_PATTERN: Final = 512
 _SEPARATOR: Final = re.compile(r"([/:])")
 _ANY: Final = "*"
 _REST: Final = "**"
+_TRUST_DOMAIN: Final = 4
+"""Where the trust domain stands in the subject of a SPIFFE ID, `//td/path`, split with its separators kept."""
 
 
 def matches(pattern: str, text: str) -> bool:
@@ -119,10 +122,11 @@ def role_problems(pattern: str, role: Role) -> list[str]:
 def matches_every_subject(pattern: str) -> bool:
     """Tell whether nothing in a caller pattern tells one subject of its issuer from another.
 
-    That is a subject of wildcards and separators alone. Within SPIFFE the issuer is the trust domain, so its name
-    tells nothing apart either: `spiffe://corp.example/**` matches every subject.
+    That is a subject of wildcards and separators alone. Within SPIFFE the issuer is the trust domain, so its name, the
+    third segment, tells nothing apart either: `spiffe://corp.example/**` matches every subject, as `spiffe:**` does.
     """
     kind, _, subject = pattern.partition(":")
-    if kind == "spiffe":
-        subject = subject.removeprefix("//").partition("/")[2]
-    return is_glob(subject) and not subject.strip("*/:")
+    segments = _SEPARATOR.split(subject)
+    if kind == SCHEME:
+        del segments[_TRUST_DOMAIN : _TRUST_DOMAIN + 1]
+    return is_glob(subject) and not "".join(segments).strip("*/:")

@@ -186,6 +186,22 @@ EVERY_SUBJECT = "the pattern matches every subject of its issuer: narrow it, or 
         ("k8s:*:*:*:*", [EVERY_SUBJECT]),
         ("spiffe://corp.example/**", [EVERY_SUBJECT]),
         ("spiffe://*/**", [EVERY_SUBJECT]),
+        ("spiffe:**", [EVERY_SUBJECT]),
+        ("spiffe:/**", [EVERY_SUBJECT]),
+        ("spiffe://**", [EVERY_SUBJECT]),
+        ("spiffe:*/**", [EVERY_SUBJECT]),
+        ("spiffe:*/*/**", [EVERY_SUBJECT]),
+        ("spiffe:*/*/*/*", [EVERY_SUBJECT]),
+        ("spiffe:*/*/corp.example/**", [EVERY_SUBJECT]),
+        ("spiffe://corp.*/**", [EVERY_SUBJECT]),
+        ("spiffe://*.example/*/*", [EVERY_SUBJECT]),
+        ("spiffe:*", [EVERY_SUBJECT]),
+        ("spiffe://*", [EVERY_SUBJECT]),
+        ("spiffe://corp.*", [EVERY_SUBJECT]),
+        ("spiffe://corp.example", []),
+        ("spiffe://*/orders", []),
+        ("spiffe:*/*/*/orders", []),
+        ("spiffe://corp.example/*/sa/**", []),
         ("key:a b", ["a pattern holds printable ASCII without spaces"]),
     ],
 )
@@ -208,6 +224,7 @@ def test_every_subject_has_to_be_said() -> None:
         ("k8s:system:**", Role.OPERATOR, ["a role's pattern holds no `**`"]),
         ("key:*", Role.AUDITOR, ["a role's pattern is no bare `*`"]),
         ("spiffe://corp.example/*", Role.AUDITOR, ["a role's pattern is no bare `*`"]),
+        ("spiffe:*/*/corp.example/*", Role.AUDITOR, ["a role's pattern is no bare `*`"]),
         ("ops", Role.AUDITOR, ["a caller pattern is a kind, a colon and a subject"]),
     ],
 )
@@ -221,6 +238,14 @@ def test_what_is_not_flagged_leaves_a_subject_out(pattern: str) -> None:
     """A caller pattern that is not said to match every subject does not match some subject."""
     whole = f"k8s:{pattern}**"
     assert globs.matches_every_subject(whole) or not globs.matches_caller(whole, CallerId("k8s", "#"))
+
+
+@given(st.text(alphabet="td*/:", max_size=10))
+def test_what_is_not_flagged_leaves_a_workload_out(pattern: str) -> None:
+    """A pattern that is not said to match every workload of a trust domain does not match some workload."""
+    patterns = [f"spiffe:{pattern}", f"spiffe:{pattern}**", f"spiffe:{pattern}/**"]
+    every = [one for one in patterns if globs.matches_caller(one, CallerId("spiffe", "//td/z"))]
+    assert all(map(globs.matches_every_subject, every))
 
 
 def test_printed_ids_split_at_the_first_colon() -> None:
