@@ -7,9 +7,10 @@ handed back beside the configuration and are no part of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from broker.adapters.config_schema import FILE, FileProblem, SecretReference, Walk
 from broker.adapters.presets import vocabulary
@@ -17,6 +18,9 @@ from broker.adapters.strict_yaml import MAX_BYTES, compose
 from broker.core import config_references, config_rules
 from broker.core.config import ClientConfig, ConfigFile, Problem, merged, sections
 from broker.core.models import Kind, Provider
+
+_INNER: Final = re.compile(r"[.\[]")
+"""Where the path of something inside begins."""
 
 
 class ConfigFileError(Exception):
@@ -101,7 +105,7 @@ def _beside(config: ConfigFile, walk: Walk, *, whole: bool) -> list[Problem]:
     return [
         problem
         for problem in found
-        if not any(_lies_in(problem.field, path) for path in walk.broken)
+        if walk.broken.isdisjoint(_around(problem.field))
         and (problem.field.partition(".")[0] not in unclear or problem.field in walk.lines)
     ]
 
@@ -121,17 +125,21 @@ def _whole_kinds(config: ConfigFile, walk: Walk) -> set[Kind]:
 
 def _vocabularies(config: ConfigFile, walk: Walk) -> Mapping[str, Provider]:
     """Return the providers whose scopes were read, by name."""
+    unread = {path for wrong in walk.broken for path in _around(wrong)}
+    unclear = {path for wrong in walk.foreign for path in _around(wrong)}
     found = {}
     for index, item in enumerate(config.providers):
         path = f"providers[{index}]"
-        said = [f"{path}.{field}" for field in ("name", "preset", "scopes", "wire_scopes")]
-        unread = any(wrong == path or any(_lies_in(wrong, field) for field in said) for wrong in walk.broken)
-        unclear = any(_lies_in(wrong, path) for wrong in walk.foreign)
-        provider = None if unread or unclear else vocabulary(item)
+        said = {f"{path}.{field}" for field in ("name", "preset", "scopes", "wire_scopes")}
+        known = path not in walk.broken and path not in unclear and unread.isdisjoint(said)
+        provider = vocabulary(item) if known else None
         if provider is not None:
             found[item.name] = provider
     return found
 
 
-def _lies_in(path: str, outer: str) -> bool:
-    return path == outer or path.startswith((f"{outer}.", f"{outer}["))
+def _around(path: str) -> Iterator[str]:
+    """Return a path and every path it lies in."""
+    yield path
+    for end in _INNER.finditer(path):
+        yield path[: end.start()]

@@ -12,6 +12,7 @@ from broker.adapters.config_file import ConfigFileError, parse_config, read_conf
 from broker.adapters.config_schema import SecretReference
 from broker.adapters.strict_yaml import MAX_BYTES
 from broker.core.config import WindowConfig
+from tests.support.work import calls_within
 
 WHOLE = """\
 revision: 1
@@ -348,6 +349,18 @@ def test_what_cannot_be_read_hides_nothing_that_is_wrong() -> None:
 def test_what_a_broken_value_may_have_brought_is_not_missed(broken: str, found: list[str]) -> None:
     """Names and scopes that may stand where nothing could be read are not called unknown; all others are."""
     assert found == [field for _, field, _ in told(f"revision: 1\n{broken}\n{USERS}")]
+
+
+def test_twice_as_many_mistakes_are_told_with_twice_the_work() -> None:
+    """What could not be read is not compared, one by one, with everything that is wrong."""
+
+    def calls(count: int) -> int:
+        policy = "  - {name: p, callers: [5], grants: [g], scopes: [READ], authorize: 5}\n"
+        provider = "  - {name: a, preset: none, base_url: 5, scope: [read]}\n"
+        text = f"revision: 1\npolicies:\n{policy * count}providers:\n{provider * count}"
+        return calls_within(lambda: told(text))
+
+    assert calls(100) < 2.5 * calls(50)
 
 
 def test_one_object_is_not_asked_for_the_others() -> None:
