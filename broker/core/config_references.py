@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from broker.core import scopes
@@ -149,34 +149,41 @@ def scope_problems(
     """
     all_known = all_known and all(item.name in resolved for item in config.providers)
     providers = {**staying.catalog.providers, **resolved}
+    usable = {name: _usable(provider) for name, provider in providers.items()}
     clients = {client.name: client.provider for client in staying.catalog.clients.values()}
     clients |= {client.name: client.provider for client in config.clients}
     found: list[Problem] = []
     for index, grant in enumerate(config.grants):
-        provider = providers.get(clients.get(grant.client, ""))
-        if provider is not None:
-            found += _grant_scopes(f"grants[{index}]", grant, provider)
+        provider = clients.get(grant.client, "")
+        if provider in usable:
+            found += _grant_scopes(f"grants[{index}]", grant, provider, usable[provider])
+    known = scopes.PRODUCT_SCOPES.union(*map(scopes.known_wire, providers.values())) if all_known else None
+    never = frozenset[str]().union(*(scopes.expand(scopes.NEVER_EXCESS, each) for each in providers.values()))
     for index, policy in enumerate(config.policies):
-        found += _policy_scopes(f"policies[{index}]", policy, tuple(providers.values()), all_known=all_known)
+        found += _policy_scopes(f"policies[{index}]", policy, known, never - scopes.NEVER_EXCESS)
     return found
 
 
-def _grant_scopes(path: str, grant: GrantConfig, provider: Provider) -> Iterator[Problem]:
+def _usable(provider: Provider) -> frozenset[str]:
+    """Return the scopes that stand for something at a provider: those which `scopes.expand` finds wire scopes for."""
+    products = {product for product in scopes.PRODUCT_SCOPES if provider.scopes.get(product)}
+    return (scopes.known_wire(provider) - scopes.PRODUCT_SCOPES) | products
+
+
+def _grant_scopes(path: str, grant: GrantConfig, provider: str, usable: frozenset[str]) -> Iterator[Problem]:
     for index, scope in enumerate(grant.scopes):
-        if not scopes.expand((scope,), provider):
-            yield Problem(f"{path}.scopes[{index}]", f"the provider {provider.name!r} maps no scope to {scope!r}")
+        if scope not in usable:
+            yield Problem(f"{path}.scopes[{index}]", f"the provider {provider!r} maps no scope to {scope!r}")
 
 
 def _policy_scopes(
-    path: str, policy: PolicyConfig, providers: Sequence[Provider], *, all_known: bool
+    path: str, policy: PolicyConfig, known: frozenset[str] | None, never: frozenset[str]
 ) -> Iterator[Problem]:
-    if all_known:
-        known = scopes.PRODUCT_SCOPES.union(*map(scopes.known_wire, providers))
+    if known is not None:
         yield from _unknown(f"{path}.scopes", policy.scopes, known)
         yield from _unknown(f"{path}.accept_excess", policy.accept_excess, known)
-    never = frozenset[str]().union(*(scopes.expand(scopes.NEVER_EXCESS, provider) for provider in providers))
     for index, scope in enumerate(policy.accept_excess):
-        if scope in never - scopes.NEVER_EXCESS:
+        if scope in never:
             yield Problem(f"{path}.accept_excess[{index}]", f"{scope!r} is a scope of withdraw or admin: never unasked")
 
 

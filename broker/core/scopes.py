@@ -130,6 +130,7 @@ def accepted_excess(accept_excess: Iterable[str], provider: Provider) -> frozens
 
 def map_problems(scopes: Mapping[str, Sequence[str]], wire_scopes: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Return what is wrong with a provider's map of product scopes and its further wire scopes: field and words."""
+    mapped = {product: frozenset(words) for product, words in scopes.items()}
     for product, words in sorted(scopes.items()):
         if product not in PRODUCT_SCOPES:
             yield f"scopes.{product}", f"{product!r} is no product scope"
@@ -144,7 +145,7 @@ def map_problems(scopes: Mapping[str, Sequence[str]], wire_scopes: Sequence[str]
         field = f"wire_scopes[{index}]"
         if wrong := word_problem(word):
             yield field, f"wire scope {word!r}: {wrong}"
-        elif word in PRODUCT_SCOPES and word not in scopes.get(word, ()):
+        elif word in PRODUCT_SCOPES and word not in mapped.get(word, ()):
             yield field, f"wire scope {word!r} bears the name of a product scope: map it in `scopes`"
 
 

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from textwrap import dedent
 
 import pytest
 
 from broker.adapters.config_file import parse_config
-from broker.adapters.presets import resolve
-from broker.core import config_references, config_rules
-from broker.core.config import ConfigFile, LimitConfig, WindowConfig, merged
+from broker.adapters.presets import resolve, vocabulary
+from broker.core import admins, config_change, config_references, config_rules, provider_config, scopes
+from broker.core.config import (
+    ClientConfig,
+    ConfigFile,
+    GrantConfig,
+    IssuerConfig,
+    LimitConfig,
+    PolicyConfig,
+    RoleConfig,
+    WindowConfig,
+    merged,
+    sections,
+)
 from broker.core.config_references import Staying
 from broker.core.config_rules import NAME_RULE, parse_rate
-from broker.core.config_values import build_object
-from broker.core.models import Origin
+from broker.core.config_values import build_object, catalog_of
+from broker.core.models import ApiKey, Grant, GrantType, Kind, Origin
+from broker.core.provider_config import ProviderConfig
+from tests.support.work import calls_within
 
+GRANT = Grant("", "h", Origin.FILE, "nowhere", GrantType.REFRESH_TOKEN, frozenset())
 PRINTABLE = "must be 1 to 512 printable ASCII characters without spaces"
 ALGORITHMS = "must be one of ES256, ES384, ES512, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512"
 
@@ -211,6 +226,71 @@ def test_an_excess_by_its_wire_scope_is_refused() -> None:
     provider = resolve(config.providers[0], None, provider_id="", origin=Origin.FILE)
     found = merged(config_references.scope_problems(config, Staying(), {"a": provider}))
     assert found == {"policies[0].accept_excess[0]": "'money:out' is a scope of withdraw or admin: never unasked"}
+
+
+def test_a_grant_may_have_the_scopes_that_stand_for_something() -> None:
+    """What is called unmapped is what no wire scope would be sent for."""
+    text = """\
+        revision: 1
+        providers: [{name: a, preset: aries, scopes: {withdraw: [money], admin: []}, wire_scopes: [more, read]}]
+        clients: [{name: c, provider: a, client_id: c}]
+        grants: [{name: g, client: c, type: refresh_token, scopes: [read, admin, withdraw, money, more, cash, trade]}]
+        """
+    config = parse_config(dedent(text)).config
+    provider = resolve(config.providers[0], None, provider_id="", origin=Origin.FILE)
+    mapped = [bool(scopes.expand((scope,), provider)) for scope in config.grants[0].scopes]
+    found = merged(config_references.scope_problems(config, Staying(), {"a": provider}))
+    assert [True, False, True, True, True, False, True] == mapped
+    assert ["grants[0].scopes[1]", "grants[0].scopes[5]"] == list(found)
+
+
+def test_twice_as_large_a_configuration_is_checked_with_twice_the_work() -> None:
+    """Nothing is compared, one by one, with everything of another kind or of its own."""
+
+    def calls(count: int) -> int:
+        config = ConfigFile(
+            1,
+            tuple(ProviderConfig(f"a{i}", "aries", wire_scopes=("w", "x")) for i in range(count)),
+            tuple(ClientConfig(f"c{i}", f"a{i}", "id") for i in range(count)),
+            tuple(GrantConfig(f"g{i}", f"c{i}", "refresh_token", ("read", "none")) for i in range(count)),
+            tuple(PolicyConfig(f"p{i}", (f"key:{i}",), (f"g{i}",), ("read", "none"), ("w",)) for i in range(count)),
+            tuple(LimitConfig(f"l{i}", "admin", ("caller",), (WindowConfig("1/s", 1),)) for i in range(count)),
+            tuple(IssuerConfig(f"i{i}", f"i{i}", "a", jwks_file="/j") for i in range(count)),
+            tuple(RoleConfig("admin", (f"key:o{i}", f"i{i}:x"), f"r{i}") for i in range(count)),
+        )
+        written = (item for kind, (_, items) in sections(config).items() if kind != Kind.PROVIDER for item in items)
+        others = tuple(build_object(item, Origin.FILE) for item in written)
+        providers = {one.name: one for one in map(vocabulary, config.providers) if one is not None}
+        keys = [ApiKey(f"{i}", f"o{i}", b"", "") for i in range(count)]
+
+        def check() -> None:
+            config_rules.problems(config)
+            config_rules.remote_problems(config)
+            config_references.problems(config, Staying())
+            config_references.problems(config, Staying(catalog_of(others), {f"h{i}": GRANT for i in range(count)}))
+            config_references.scope_problems(config, Staying(), providers)
+            config_change.identity_problems(config, others)
+            config_change.warnings(others, config_change.difference(others, others[::2]))
+            admins.live_admins(catalog_of(others), keys, 0.0, trusts_spiffe=True)
+
+        return calls_within(check)
+
+    assert calls(200) < 2.5 * calls(100)
+
+
+class Unsearched(tuple[str, ...]):
+    """Scopes that nobody looks through, one by one, for one of them."""
+
+    __slots__ = ()
+
+    def __contains__(self, _: object) -> bool:
+        raise AssertionError
+
+
+def test_wire_scopes_are_not_searched_for_each_of_them() -> None:
+    """Whether a provider maps `read` to itself is looked up, however many words it has."""
+    config = ProviderConfig("a", "generic", "https://a", "https://a", scopes={"read": Unsearched(("r", "read"))})
+    assert [] == provider_config.validate(replace(config, wire_scopes=("read", "read")))
 
 
 def test_too_long_lists_are_refused() -> None:
