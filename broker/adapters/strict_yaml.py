@@ -46,14 +46,17 @@ def compose(text: str) -> Tree:
         return Tree(None, (Fault(1, f"the file is longer than {MAX_BYTES} bytes"),))
     try:
         loader = _Loader(text)
-    except yaml.reader.ReaderError:
-        return Tree(None, (Fault(1, "the file holds characters that are not allowed in YAML"),))
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        return Tree(None, (Fault(line, "the file holds characters that are not allowed in YAML"),))
     try:
         root = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         fault = Fault(mark.line + 1 if mark else 1, error.problem or "is not YAML")
         return Tree(None, (*loader.faults, fault))
+    except (ValueError, OverflowError):  # the loader's: of an escape beyond all characters, of a version's many digits
+        return Tree(None, (*loader.faults, Fault(loader.line + 1, "an escape or a version stands for nothing")))
     finally:
         loader.dispose()
     if root is None:

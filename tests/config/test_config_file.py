@@ -7,6 +7,8 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broker.adapters.config_file import ConfigFileError, parse_config, read_config
 from broker.adapters.config_schema import SecretReference
@@ -172,6 +174,22 @@ FAULTS = {
     "broken YAML": ("revision: 1\nroles: [\n", [(3, "", "expected the node content, but found '<stream end>'")]),
     "a tab": ("revision: 1\nroles:\n\t- a\n", [(3, "", "found character '\\t' that cannot start any token")]),
     "a NUL": ("revision: 1\x00", [(1, "", "the file holds characters that are not allowed in YAML")]),
+    "a NUL further on": (
+        "revision: 1\n\n#\x00\n",
+        [(3, "", "the file holds characters that are not allowed in YAML")],
+    ),
+    "an escape beyond all characters": (
+        'revision: 1\nroles:\n  - {role: "\\U00110000"}\n',
+        [(3, "", "an escape or a version stands for nothing")],
+    ),
+    "an escape beyond all numbers": (
+        'revision: 1\nroles: &who\n  - {role: "a\\UFFFFFFFF"}\n',
+        [(2, "", "anchors are not taken"), (3, "", "an escape or a version stands for nothing")],
+    ),
+    "a version of many digits": (
+        f"# ours\n%YAML 1.{'9' * 5000}\n---\nrevision: 1\n",
+        [(2, "", "an escape or a version stands for nothing")],
+    ),
     "nested deeply": ("revision: " + "[" * 5000, [(1, "", "the file is nested too deeply")]),
 }
 
@@ -183,6 +201,36 @@ def test_what_is_wrong_is_told_with_line_and_field(text: str, expected: list[tup
         parse_config(text)
     else:
         assert expected == told(text)
+
+
+WORDS = [
+    "revision: 1",
+    "roles:",
+    "%YAML 1.",
+    "%TAG ",
+    "<<",
+    "!!int ",
+    "!!binary ",
+    "---",
+    "...",
+    "- ",
+    ": ",
+    "9" * 4500,
+]
+ESCAPES = ['"\\x41"', '"\\ud800"', '"\\U00110000"', '"\\UFFFFFFFF"', '"\\x']
+SIGNS = "-?:,[]{}#&*!|>%@`~= \n\t\r\"'\\\ufeff\u2028\x85\x00\ud800é\U0001f600"
+PIECES = st.lists(st.sampled_from([*WORDS, *ESCAPES, *SIGNS]), max_size=12).map("".join)
+
+
+@given(PIECES, st.integers(0, len(WHOLE)), st.booleans())
+def test_every_text_is_a_configuration_or_is_told_why_not(piece: str, at: int, alone: bool) -> None:
+    """Whatever a file holds, all that is wrong with it has a line, and nothing else is raised."""
+    lines = [1]
+    try:
+        parse_config(piece if alone else WHOLE[:at] + piece + WHOLE[at:])
+    except ConfigFileError as error:
+        lines = [problem.line for problem in error.problems]
+    assert min(lines) > 0
 
 
 def test_everything_wrong_is_told_at_once() -> None:
