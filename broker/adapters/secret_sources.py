@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from broker.adapters.config_schema import SecretReference
-from broker.core.secret import Secret
+from broker.core.secret import NO_TEXT, Secret, text_problem
 from broker.ports import SecretSource, SecretUnreadableError
 
 VARIABLE_PREFIX: Final = "BROKER_SECRET_"
@@ -99,7 +99,9 @@ def _real(path: Path) -> Path:
 
 
 def _variable(name: str) -> Secret:
-    return _secret(os.environ.get(name, ""), f"the variable {name} is not set")
+    if not os.environ.get(name):
+        raise SecretUnreadableError(f"the variable {name} is not set")
+    return _secret(os.environ[name])
 
 
 def _read(path: Path) -> Secret:
@@ -121,13 +123,12 @@ def _read(path: Path) -> Secret:
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        raise SecretUnreadableError("the secret is not text") from None
-    return _secret(text, "the file is empty")
+        raise SecretUnreadableError(NO_TEXT) from None
+    return _secret(text)
 
 
-def _secret(text: str, if_empty: str) -> Secret:
+def _secret(text: str) -> Secret:
     """Return the secret without the line break that editors put behind it."""
-    stripped = text.rstrip("\r\n")
-    if not stripped.strip():
-        raise SecretUnreadableError(if_empty)
-    return Secret(stripped)
+    if problem := text_problem(text):
+        raise SecretUnreadableError(problem)
+    return Secret(text.rstrip("\r\n"))

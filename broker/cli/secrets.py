@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from broker.cli.errors import CommandError
-from broker.core.secret import Secret
+from broker.core.secret import NO_TEXT, Secret, text_problem
 
 SecretFile = Annotated[Path | None, typer.Option(help="File with the secret.")]
 Stdin = Annotated[bool, typer.Option("--stdin", help="Read the secret from stdin.")]
@@ -20,26 +20,21 @@ def read_secret(file: Path | None, *, stdin: bool) -> Secret:
     """Return the secret, without the line break behind it.
 
     Raises:
-        CommandError: neither or both places were named, or nothing is there.
+        CommandError: neither or both places were named, or what is there is no secret.
         OSError: the file cannot be read.
     """
     if (file is None) != stdin:
         message = "say where the secret is: --secret-file FILE or --stdin; it is never an argument"
         raise CommandError(message, 2)
-    text = _read_stdin() if file is None else _read_file(file)
-    if not text.strip():
-        message = "the secret is empty"
-        raise CommandError(message, 2)
+    where = file or "stdin"
+    try:
+        text = _read_stdin() if file is None else file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise CommandError(f"{where}: {NO_TEXT}", 2) from None
+    if problem := text_problem(text):
+        raise CommandError(f"{where}: {problem}", 2)
     return Secret(text.rstrip("\r\n"))
 
 
 def _read_stdin() -> str:
     return getpass.getpass("secret (not shown): ") if sys.stdin.isatty() else sys.stdin.read()
-
-
-def _read_file(file: Path) -> str:
-    try:
-        return file.read_text()
-    except UnicodeDecodeError:
-        message = f"{file} does not hold text"
-        raise CommandError(message, 2) from None

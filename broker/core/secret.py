@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 import hmac
+import re
 from typing import Final, NoReturn
 
 REDACTED: Final = "[secret]"
+NO_TEXT: Final = "the secret is not text in UTF-8"
+
+_HALVES: Final = re.compile(r"[\ud800-\udfff]")
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_BYTE_ORDER_MARK: Final = "\ufeff"
+
+
+def text_problem(text: str) -> str | None:
+    """Return why a text somebody entered cannot be a secret, or None; the answer never repeats any of it.
+
+    What no server would take is most often a file of another encoding or a key pressed by mistake. Tabs and line breaks
+    are taken: a private key in PEM has them.
+    """
+    if not text.strip():
+        return "the secret is empty"
+    if _HALVES.search(text):  # how Python reads bytes that are not UTF-8
+        return NO_TEXT
+    if text.startswith(_BYTE_ORDER_MARK):
+        return "the secret begins with a byte order mark"
+    if _CONTROLS.search(text):
+        return "the secret holds control characters"
+    return None
 
 
 class Secret:

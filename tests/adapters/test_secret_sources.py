@@ -56,7 +56,7 @@ def test_the_operator_is_told_every_secret_that_is_missing(folder: Path, monkeyp
     assert str(caught.value).split("\n") == [
         "clients[0].secret_env: the variable ANY_NAME is not set",
         "clients[0].secret_file: the file cannot be opened: No such file or directory",
-        "clients[0].secret_file: the file is empty",
+        "clients[0].secret_file: the secret is empty",
     ]
 
 
@@ -104,6 +104,25 @@ def test_what_is_no_secret_is_refused(folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     (folder / "long").write_text("x" * (MAX_SECRET + 1))
     (folder / "bytes").write_bytes(b"\xff\xfe")
-    for name, why in {"pipe": "no plain file", "long": "longer than", "bytes": "is not text"}.items():
-        with pytest.raises(SecretUnreadableError, match=why):
+    (folder / "wide").write_bytes("hunter2".encode("utf-16-le"))
+    (folder / "marked").write_bytes("hunter2".encode("utf-8-sig"))
+    whys = {"pipe": "no plain file", "long": "longer than", "bytes": "is not text in UTF-8"}
+    whys |= {"wide": "control characters", "marked": "byte order mark"}
+    for name, why in whys.items():
+        with pytest.raises(SecretUnreadableError, match=why) as caught:
             read(file(name), folder)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_variable_that_is_no_text_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that are not UTF-8 would be stored and then fail in every redeem."""
+    monkeypatch.setitem(os.environb, b"BROKER_SECRET_DESK", b"hunter2\xff")
+    with pytest.raises(SecretUnreadableError) as caught:
+        read(variable("BROKER_SECRET_DESK"), None)
+    assert "the secret is not text in UTF-8" == str(caught.value)
+
+
+def test_a_private_key_is_a_secret(folder: Path) -> None:
+    """Line breaks within a secret stay, as does what stands around it but the last ones."""
+    (folder / "key").write_text(" -----BEGIN\n\tkey\r\n-----END \n\n")
+    assert Secret(" -----BEGIN\n\tkey\r\n-----END ") == read(file("key"), folder)

@@ -385,11 +385,28 @@ def test_grants_are_listed_in_a_table(broker: ScriptedBroker, command: Command) 
     assert ["desk-service", "desk", "client_credentials", "read", "trade", "no"] == printed.splitlines()[1].split()
 
 
-def test_a_secret_that_is_no_text_is_refused(broker: ScriptedBroker, command: Command, tmp_path: Path) -> None:
-    """Bytes that are not UTF-8 are a wrong file, and nothing is sent."""
-    (tmp_path / "secret").write_bytes(b"\xff\xfe")
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"canary\xff", "not text in UTF-8"), ("canary".encode("utf-16-le"), "control characters"), (b"\n", "empty")],
+)
+def test_what_is_no_secret_is_refused(
+    broker: ScriptedBroker,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: bytes,
+    words: str,
+) -> None:
+    """A wrong file is named and a wrong stdin said to be it, nothing of them is shown, and nothing is sent."""
+    (tmp_path / "secret").write_bytes(content)
+    by_file = command("admin", "clients", "add-secret", "desk", "--secret-file", "secret")
+    outcomes = [by_file]
+    for errors in ("strict", "surrogateescape"):  # as a locale has it
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), "utf-8", errors))
+        outcomes.append(command("admin", "clients", "add-secret", "desk", "--stdin"))
 
-    outcome = command("admin", "clients", "add-secret", "desk", "--secret-file", "secret")
-
-    assert (2, []) == (outcome.code, broker.calls)
-    assert "does not hold text" in outcome.err
+    assert ([2, 2, 2], []) == ([outcome.code for outcome in outcomes], broker.calls)
+    assert [f"error: {where}: the secret" for where in ("secret", "stdin", "stdin")] == [
+        outcome.err[: outcome.err.index("the secret") + 10] for outcome in outcomes
+    ]
+    assert all(words in outcome.err and "canary" not in outcome.err for outcome in outcomes)

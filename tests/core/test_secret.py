@@ -10,7 +10,7 @@ import traceback
 
 import pytest
 
-from broker.core.secret import Secret
+from broker.core.secret import Secret, text_problem
 
 CANARY = "canary-1f9d"
 
@@ -73,3 +73,24 @@ def test_it_is_no_key() -> None:
     """A secret cannot be hashed, so it is no key of a cache."""
     with pytest.raises(TypeError):
         hash(Secret(CANARY))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("hunter2", None),
+        ("höher ~ \u3042\U0001f511", None),
+        ("-----BEGIN\n\tkey\r\n", None),
+        ("", "the secret is empty"),
+        (" \r\n\t", "the secret is empty"),
+        ("hunter2\udcff", "the secret is not text in UTF-8"),
+        ("\ufeffhunter2", "the secret begins with a byte order mark"),
+        ("hunter\x002", "the secret holds control characters"),
+        ("\x1b[200~hunter2", "the secret holds control characters"),
+        ("hunter2\x7f", "the secret holds control characters"),
+        ("hunter2\x85", "the secret holds control characters"),
+    ],
+)
+def test_what_nobody_meant_is_no_secret(text: str, expected: str | None) -> None:
+    """Other encodings and stray keys are told apart from secrets, of which nothing is repeated."""
+    assert expected == text_problem(text)
