@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import yaml
 
-from broker.adapters.strict_yaml import ALIAS, line_of
+from broker.adapters.strict_yaml import ALIAS, line_of, name_problem, text_problem
 from broker.core.config import (
     ClientConfig,
     GrantConfig,
@@ -134,6 +134,8 @@ class Walk:
                 self.note(key, path, "a field's name must be text")
             elif key.tag == "tag:yaml.org,2002:merge":
                 self.note(key, path, "merge keys are not taken")
+            elif wrong := name_problem(key.value):
+                self.note(key, path, wrong)
             elif key.value in found:
                 self.note(key, _inside(path, key.value), "stands there twice")
             else:
@@ -149,8 +151,9 @@ def _read_text(walk: Walk, node: yaml.Node, path: str) -> str | None:
     if not isinstance(node, yaml.ScalarNode):
         walk.note(node, path, "must be text")
         return None
-    if not node.tag.endswith(":str"):
-        walk.note(node, path, "must be text: put it in quotes")
+    wrong = text_problem(node.value) if node.tag.endswith(":str") else "must be text: put it in quotes"
+    if wrong:
+        walk.note(node, path, wrong)
         return None
     return str(node.value)
 

@@ -6,6 +6,7 @@ on, so that an operator sees all of them at once.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +16,11 @@ MAX_BYTES: Final = 1024 * 1024
 """Longest file read, in bytes."""
 MAX_DEPTH: Final = 16
 """Deepest nesting; ours needs six."""
+MAX_NAME: Final = 1024
+"""Longest name of a field, in characters; YAML has the same bound for names that are not marked with `?`."""
+HALF: Final = "holds half a character: write a whole one, as itself or with one escape"
 
+_HALVES: Final = re.compile(r"[\ud800-\udfff]")
 _PLAIN_TAGS: Final = frozenset(
     f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "value")
 )
@@ -67,6 +72,19 @@ def compose(text: str) -> Tree:
 def line_of(node: yaml.Node) -> int:
     """Return the line a node begins at, counted from 1."""
     return int(node.start_mark.line) + 1
+
+
+def text_problem(text: str) -> str | None:
+    """Return why a scalar is no text, or None: an escape may stand for half a character, which nothing can hold."""
+    return HALF if _HALVES.search(text) else None
+
+
+def name_problem(name: str) -> str | None:
+    """Return why a scalar is no field's name, or None."""
+    if len(name) > MAX_NAME:
+        return f"a field's name has at most {MAX_NAME} characters"
+    wrong = text_problem(name)
+    return wrong and f"a field's name {wrong}"
 
 
 class _Loader(yaml.SafeLoader):

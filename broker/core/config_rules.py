@@ -66,7 +66,8 @@ Found = Iterator[tuple[str, str]]
 
 def problems(config: ConfigFile) -> list[Problem]:
     """Return everything wrong with the objects of a configuration, each looked at by itself."""
-    found = [] if 1 <= config.revision <= MAX_REVISION else [Problem("revision", "must be a whole number from 1 on")]
+    fits = 1 <= config.revision <= MAX_REVISION
+    found = [] if fits else [Problem("revision", f"must be a whole number from 1 to {MAX_REVISION}")]
     for section, items in sections(config).values():
         if len(items) > MAX_OBJECTS:
             found.append(Problem(section, f"at most {MAX_OBJECTS} are allowed"))

@@ -178,6 +178,18 @@ FAULTS = {
         "revision: 1\n\n#\x00\n",
         [(3, "", "the file holds characters that are not allowed in YAML")],
     ),
+    "half a character": (
+        'revision: 1\nroles:\n  - role: auditor\n    callers: ["key:\\ud83d\\ude00"]\n',
+        [(4, "roles[0].callers[0]", "holds half a character: write a whole one, as itself or with one escape")],
+    ),
+    "half a character in a name": (
+        'revision: 1\n"r\\ud800les": []\n',
+        [(2, "", "a field's name holds half a character: write a whole one, as itself or with one escape")],
+    ),
+    "a name without end": (
+        f"revision: 1\n? {'a.' * 513}\n: []\n",
+        [(2, "", "a field's name has at most 1024 characters")],
+    ),
     "an escape beyond all characters": (
         'revision: 1\nroles:\n  - {role: "\\U00110000"}\n',
         [(3, "", "an escape or a version stands for nothing")],

@@ -31,12 +31,14 @@ from broker.core.provider_config import ProviderConfig
 from tests.support.work import calls_within
 
 GRANT = Grant("", "h", Origin.FILE, "nowhere", GrantType.REFRESH_TOKEN, frozenset())
+REVISION = "must be a whole number from 1 to 9223372036854775807"
 PRINTABLE = "must be 1 to 512 printable ASCII characters without spaces"
 ALGORITHMS = "must be one of ES256, ES384, ES512, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512"
 
 SAID = {
-    "revision zero": ("revision: 0", {"revision": "must be a whole number from 1 on"}),
-    "revision below zero": ("revision: -1", {"revision": "must be a whole number from 1 on"}),
+    "revision zero": ("revision: 0", {"revision": REVISION}),
+    "revision below zero": ("revision: -1", {"revision": REVISION}),
+    "revision beyond the store": ("revision: 9223372036854775808", {"revision": REVISION}),
     "name in capitals": (
         "limits: [{name: A, applies_to: admin, key: [caller], rate: 1/s, burst: 1}]",
         {"limits[0].name": NAME_RULE},
