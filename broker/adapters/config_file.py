@@ -62,10 +62,20 @@ def read_config(path: Path) -> ParsedConfig:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ConfigFileError([FileProblem(0, "", f"cannot be read: {error.strerror}")]) from None
+    return parse_config(decode(data))
+
+
+def decode(data: bytes) -> str:
+    """Return the text of a file.
+
+    Raises:
+        ConfigFileError: it is none.
+    """
     try:
-        return parse_config(data.decode())
-    except UnicodeDecodeError:
-        raise ConfigFileError([FileProblem(0, "", "is not text in UTF-8")]) from None
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigFileError([FileProblem(line, "", "is not text in UTF-8")]) from None
 
 
 def parse_config(text: str, *, whole: bool = True) -> ParsedConfig:
@@ -91,6 +101,21 @@ def parse_config(text: str, *, whole: bool = True) -> ParsedConfig:
         more = parsed.problems(merged(_beside(config, walk, whole=whole)))
         raise ConfigFileError(sorted([*walk.found, *more], key=lambda problem: problem.line))
     return parsed
+
+
+def known_problems(parsed: ParsedConfig, *, whole: bool = True) -> list[FileProblem]:
+    """Return what every broker refuses to be sent, whatever is stored there; beside it, what does not fit together.
+
+    Names that lead nowhere in the file alone are no such problem: what they mean may be stored.
+
+    Args:
+        parsed: the configuration.
+        whole: it is not one object that goes with others elsewhere.
+    """
+    found = [*config_rules.problems(parsed.config), *config_rules.remote_problems(parsed.config)]
+    if found and whole:
+        found += config_references.problems_within(parsed.config, set(Kind), _vocabularies(parsed.config, Walk()))
+    return parsed.problems(merged(found))
 
 
 def _beside(config: ConfigFile, walk: Walk, *, whole: bool) -> list[Problem]:

@@ -24,22 +24,20 @@ MAX_SECRET: Final = 16 * 1024
 """Longest secret, in bytes; a private key of 8192 bits has half of it."""
 
 
-def resolve_for_operator(references: Mapping[str, SecretReference]) -> dict[str, Secret]:
-    """Read the first secrets of a file's clients on the operator's machine, by client name.
+def resolve_for_operator(references: Mapping[str, SecretReference]) -> tuple[dict[str, Secret], dict[str, str]]:
+    """Read the first secrets of a file's clients on the operator's machine.
 
-    Raises:
-        SecretUnreadableError: naming every one that cannot be read.
+    Returns:
+        The secrets by client name, and what is wrong by the field of each one that cannot be read.
     """
     found: dict[str, Secret] = {}
-    wrong = []
+    wrong: dict[str, str] = {}
     for name, reference in references.items():
         try:
             found[name] = _OperatorSource(reference).read()
         except SecretUnreadableError as error:
-            wrong.append(f"{reference.field}: {error}")
-    if wrong:
-        raise SecretUnreadableError("\n".join(wrong))
-    return found
+            wrong[reference.field] = str(error)
+    return found, wrong
 
 
 def sources_on_server(
@@ -55,7 +53,7 @@ class _OperatorSource:
 
     def read(self) -> Secret:
         if self.reference.file is not None:
-            return _read(_real(Path(self.reference.file).expanduser()))
+            return _read(_real(Path(self.reference.file)))
         return _variable(self.reference.variable or "")
 
 
@@ -93,8 +91,8 @@ def _below(folder: Path, file: str) -> Path:
 
 def _real(path: Path) -> Path:
     try:
-        return path.resolve()
-    except (OSError, RuntimeError, ValueError):
+        return path.expanduser().resolve()
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a home folder of nobody, a NUL
         raise SecretUnreadableError("the file's path cannot be followed") from None
 
 

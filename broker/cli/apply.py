@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +10,15 @@ import typer
 
 from aries.broker.admin.v1 import config_pb2, config_pb2_grpc
 from aries_broker import InvalidRequestError
-from broker.adapters.config_file import ConfigFileError, ParsedConfig, read_config
+from broker.adapters.config_file import ConfigFileError, ParsedConfig, known_problems, read_config
+from broker.adapters.config_schema import FileProblem
 from broker.adapters.secret_sources import resolve_for_operator
 from broker.cli.access import MAX_REQUEST, Access, Address, ApiKeyFile, Json
 from broker.cli.errors import CommandError, name_file
 from broker.cli.messages import build_config
 from broker.cli.output import print_error, print_json, print_line, to_dict
+from broker.core.config import Problem, merged
+from broker.core.secret import Secret
 
 
 def apply(
@@ -26,10 +30,11 @@ def apply(
     json: Json = False,
 ) -> None:
     """Make the configuration what FILE says: all of it or nothing; a second time changes nothing."""
-    parsed = _read(file)
+    parsed, secrets = _read(file)
     request = config_pb2.ApplyRequest(
         config=build_config(parsed.config),
-        first_secrets=_resolve_secrets(parsed),
+        # they travel once and are kept only if none is there
+        first_secrets=[config_pb2.ClientSecret(client=name, secret=each.reveal()) for name, each in secrets.items()],
         dry_run=dry_run,
     )
     _refuse_too_long(file, request)
@@ -45,11 +50,25 @@ def apply(
         _print_changes(response, dry_run=dry_run)
 
 
-def _read(file: Path) -> ParsedConfig:
+def _read(file: Path) -> tuple[ParsedConfig, Mapping[str, Secret]]:
+    """Return the configuration and the secrets it points at, read on this machine.
+
+    Raises:
+        CommandError: naming everything that can be known to be wrong here.
+    """
     try:
-        return read_config(file)
+        parsed = read_config(file)
     except ConfigFileError as error:
-        raise CommandError(name_file(file, error.problems)) from None
+        raise _wrong(file, error.problems) from None
+    secrets, unread = resolve_for_operator(parsed.secrets)
+    if problems := [*known_problems(parsed), *parsed.problems(unread)]:
+        raise _wrong(file, sorted(problems, key=lambda problem: problem.line))
+    return parsed, secrets
+
+
+def _wrong(file: Path, problems: Sequence[FileProblem]) -> CommandError:
+    fields = merged([Problem(problem.field, problem.message) for problem in problems if problem.field])
+    return CommandError(name_file(file, problems), fields=fields)
 
 
 def _refuse_too_long(file: Path, request: config_pb2.ApplyRequest) -> None:
@@ -61,12 +80,6 @@ def _refuse_too_long(file: Path, request: config_pb2.ApplyRequest) -> None:
             "one, as with `aries-broker admin grants put`"
         )
         raise CommandError(message)
-
-
-def _resolve_secrets(parsed: ParsedConfig) -> list[config_pb2.ClientSecret]:
-    """Read the secrets the file points at, on this machine; they travel once and are kept only if none is there."""
-    found = resolve_for_operator(parsed.secrets)
-    return [config_pb2.ClientSecret(client=name, secret=secret.reveal()) for name, secret in found.items()]
 
 
 def _with_lines(file: Path, parsed: ParsedConfig, error: InvalidRequestError) -> Exception:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 import typer
 from typer.exceptions import TyperException
@@ -13,13 +15,17 @@ from aries_broker import BrokerError, ConfigurationError
 from broker.core.errors import BrokerError as RefusalError
 from broker.core.visible import escape
 
+_FOREIGN: Final = re.compile(r"[\udc80-\udcff]")
+"""How Python reads a byte from outside that is not UTF-8."""
+
 
 class CommandError(Exception):
-    """A command cannot do what was asked; the text says why, for people."""
+    """A command cannot do what was asked; the text says why, for people, and `fields` what is wrong where."""
 
-    def __init__(self, message: str, exit_code: int = 1) -> None:
+    def __init__(self, message: str, exit_code: int = 1, fields: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+        self.fields = dict(fields or {})
 
 
 def name_file(file: Path, problems: Iterable[object]) -> str:
@@ -43,10 +49,11 @@ def describe(error: BaseException) -> str:
         case _ if type(error).__module__.startswith(("broker.", "aries_broker.")):
             # An error of ours says what is wrong; another's may quote a secret.
             return "\n".join(map(escape, str(error).split("\n")))
-        case OSError() if error.filename is not None:
-            return escape(f"{error.filename}: {error.strerror}")
+        case UnicodeEncodeError() if _FOREIGN.fullmatch(error.object[error.start : error.start + 1]):
+            return "what was given, as an argument or by the environment, is not text in UTF-8"
         case OSError():
-            return escape(error.strerror or str(error))
+            named = error.filename is not None
+            return escape(f"{error.filename}: {error.strerror}" if named else error.strerror or str(error))
         case _:
             return _describe_bug(error)
 
@@ -63,6 +70,8 @@ def to_dict(error: BaseException) -> dict[str, object]:
             told |= {"message": error.format_message()}
         case typer.Abort():
             told |= {"message": "aborted"}
+        case CommandError():
+            told |= {"message": describe(error), "fields": error.fields}
         case _:
             told |= {"message": describe(error)}
     if isinstance(error, BrokerError | RefusalError):

@@ -44,20 +44,28 @@ def test_the_operator_reads_any_file_and_variable(folder: Path, monkeypatch: pyt
     """On the operator's machine nothing is out of bounds; the line break behind a secret is not part of it."""
     monkeypatch.setenv("ANY_NAME", "from-variable")
     found = resolve_for_operator({"desk": file(folder / "desk"), "more": variable("ANY_NAME")})
-    assert found == {"desk": Secret("hunter2"), "more": Secret("from-variable")}
+    assert found == ({"desk": Secret("hunter2"), "more": Secret("from-variable")}, {})
 
 
 def test_the_operator_is_told_every_secret_that_is_missing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that cannot be read is told at once, by its field."""
     monkeypatch.delenv("ANY_NAME", raising=False)
     (folder / "empty").write_text("\n")
-    with pytest.raises(SecretUnreadableError) as caught:
-        resolve_for_operator({"a": variable("ANY_NAME"), "b": file(folder / "nowhere"), "c": file(folder / "empty")})
-    assert str(caught.value).split("\n") == [
-        "clients[0].secret_env: the variable ANY_NAME is not set",
-        "clients[0].secret_file: the file cannot be opened: No such file or directory",
-        "clients[0].secret_file: the secret is empty",
-    ]
+    references = {
+        "a": SecretReference("clients[0].secret_env", variable="ANY_NAME"),
+        "b": SecretReference("clients[1].secret_file", file=str(folder / "nowhere")),
+        "c": SecretReference("clients[2].secret_file", file=str(folder / "empty")),
+        "d": SecretReference("clients[3].secret_file", file="~no-such-user/secret"),
+        "e": SecretReference("clients[4].secret_file", file=str(folder / "desk")),
+    }
+    found, wrong = resolve_for_operator(references)
+    assert {"e": Secret("hunter2")} == found
+    assert wrong == {
+        "clients[0].secret_env": "the variable ANY_NAME is not set",
+        "clients[1].secret_file": "the file cannot be opened: No such file or directory",
+        "clients[2].secret_file": "the secret is empty",
+        "clients[3].secret_file": "the file's path cannot be followed",
+    }
 
 
 def test_the_server_reads_below_its_folder(folder: Path) -> None:
@@ -119,7 +127,8 @@ def test_a_variable_that_is_no_text_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(os.environb, b"BROKER_SECRET_DESK", b"hunter2\xff")
     with pytest.raises(SecretUnreadableError) as caught:
         read(variable("BROKER_SECRET_DESK"), None)
-    assert "the secret is not text in UTF-8" == str(caught.value)
+    _, wrong = resolve_for_operator({"desk": variable("BROKER_SECRET_DESK")})
+    assert ["the secret is not text in UTF-8"] * 2 == [str(caught.value), wrong["clients[0].secret_env"]]
 
 
 def test_a_private_key_is_a_secret(folder: Path) -> None:

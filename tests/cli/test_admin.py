@@ -11,6 +11,8 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from aries.broker.admin.v1 import audit_pb2, config_pb2, grants_pb2, keys_pb2, secrets_pb2
+from broker.adapters.strict_yaml import HALF
+from broker.core.config_rules import NAME_RULE
 from tests.cli.conftest import Command, ScriptedBroker
 
 CLIENT = config_pb2.Client(name="desk", provider="aries", client_id="desk-app")
@@ -23,14 +25,14 @@ GRANT = grants_pb2.GrantStatus(name="desk-service", client="desk", type="client_
         (
             "providers",
             "provider",
-            "{name: aries, preset: aries, narrowing: additional, scopes: {withdraw: [w1, w2]}, replay_window: 0}",
+            "{name: aries, preset: aries, narrowing: additional, scopes: {withdraw: [w1, w2]}, replay_window: 60}",
             config_pb2.Object(
                 provider=config_pb2.Provider(
                     name="aries",
                     preset="aries",
                     narrowing="additional",
                     scopes=[config_pb2.ScopeMapping(scope="withdraw", wire_scopes=["w1", "w2"])],
-                    replay_window=0,
+                    replay_window=60,
                 )
             ),
         ),
@@ -67,10 +69,15 @@ GRANT = grants_pb2.GrantStatus(name="desk-service", client="desk", type="client_
         (
             "issuers",
             "issuer",
-            "{name: k8s, issuer: 'https://k', audience: b, algorithms: [ES256], require: {sub: x}}",
+            "{name: k8s, issuer: i, audience: b, jwks_uri: 'https://k', algorithms: [ES256], require: {sub: x}}",
             config_pb2.Object(
                 issuer=config_pb2.Issuer(
-                    name="k8s", issuer="https://k", audience="b", algorithms=["ES256"], require={"sub": "x"}
+                    name="k8s",
+                    issuer="i",
+                    audience="b",
+                    jwks_uri="https://k",
+                    algorithms=["ES256"],
+                    require={"sub": "x"},
                 )
             ),
         ),
@@ -110,7 +117,8 @@ def test_an_entry_may_stand_in_several_lines_and_come_by_stdin(
     broker: ScriptedBroker, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Block style with a comment, from stdin."""
-    monkeypatch.setattr("sys.stdin", io.StringIO("# ours\nname: desk\nprovider: aries\nclient_id: desk-app\n"))
+    entry = b"# ours\nname: desk\nprovider: aries\nclient_id: desk-app\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(entry)))
 
     assert 0 == command("admin", "clients", "put", "-f", "-").code
     assert [("PutObject", config_pb2.PutObjectRequest(object=config_pb2.Object(client=CLIENT)))] == broker.calls
@@ -125,6 +133,52 @@ def test_a_wrong_entry_is_refused_with_its_line(broker: ScriptedBroker, command:
 
     assert (2, []) == (outcome.code, broker.calls)
     assert "line 3: clients[0].client_idd: unknown field" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("section", "entry", "fields"),
+    [
+        (
+            "limits",
+            b"name: L\napplies_to: admin\nkey: [caller]\nrate: 1/s\nburst: 99999999999\n",
+            {"name": NAME_RULE, "windows[0].burst": "must be 1 to 1000000"},
+        ),
+        (
+            "issuers",
+            b"{name: k8s, issuer: i, audience: b, jwks_file: /j}",
+            {"jwks_file": "only in a configuration that the broker reads itself, with serve --config"},
+        ),
+        ("roles", b'\n{role: auditor, callers: ["key:\\uD800"]}', {"callers[0]": HALF}),
+    ],
+)
+def test_what_every_broker_refuses_is_not_sent(
+    broker: ScriptedBroker, command: Command, tmp_path: Path, section: str, entry: bytes, fields: dict[str, str]
+) -> None:
+    """All at once, by lines for people and by the request's fields for programs."""
+    (tmp_path / "entry.yaml").write_bytes(entry)
+
+    outcome = command("admin", section, "put", "-f", "entry.yaml")
+    as_json = json.loads(command("admin", section, "put", "-f", "entry.yaml", "--json").err)["error"]
+
+    assert (2, []) == (outcome.code, broker.calls)
+    assert [f"{section}[0].{field}: {problem}" for field, problem in fields.items()] == [
+        line.partition("line ")[2].partition(": ")[2] for line in outcome.err.splitlines()
+    ]
+    assert {f"object.{field}": problem for field, problem in fields.items()} == as_json["fields"]
+
+
+@pytest.mark.parametrize("place", ["entry.yaml", "-"])
+def test_an_entry_in_another_encoding_is_refused_with_its_line(
+    broker: ScriptedBroker, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Bytes that are not UTF-8, in a file or on stdin."""
+    entry = b"name: desk\nclient_id: caf\xe9\n"
+    (tmp_path / "entry.yaml").write_bytes(entry)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(entry)))
+
+    outcome = command("admin", "clients", "put", "-f", place)
+
+    assert (2, "error: line 2: is not text in UTF-8\n", []) == (outcome.code, outcome.err, broker.calls)
 
 
 @pytest.mark.parametrize("field", ["secret_env", "secret_file"])

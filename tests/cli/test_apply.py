@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import grpc
@@ -12,6 +13,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from aries.broker.admin.v1 import config_pb2
 from broker.adapters.config_file import read_config
 from broker.cli.messages import build_config
+from broker.core.config_rules import LOCAL_ONLY
 from broker.rpc.listeners import MAX_MESSAGE
 from tests.cli.conftest import Command, ScriptedBroker
 
@@ -110,16 +112,93 @@ def test_a_file_that_is_none_is_told_with_all_its_lines(
     assert "canary" not in outcome.err
 
 
-def test_a_secret_that_cannot_be_read_is_named(
-    broker: ScriptedBroker, command: Command, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A variable that is not set: nothing is sent."""
-    monkeypatch.delenv("THE_SECRET")
+WRONG = """\
+revision: 9999999999999999999
+providers:
+  - {name: aries, preset: aries, default_expires_in: 99999999999}
+clients:
+  - {name: desk, provider: aries, client_id: desk-app, secret_env: THE_SECRET}
+  - {name: home, provider: arise, client_id: home-app, secret_file: "~nobody-by-this-name/x"}
+limits:
+  - {name: l, applies_to: admin, key: [caller], rate: 1/s, burst: 99999999999}
+issuers:
+  - {name: k8s, issuer: i, audience: a, jwks_file: /etc/jwks.json}
+"""
 
-    outcome = command("apply", "-f", file)
+
+def test_everything_that_can_be_known_here_is_told_at_once(
+    broker: ScriptedBroker, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers no message holds, secrets that cannot be read, and what no broker takes: with lines, and nothing sent."""
+    monkeypatch.setitem(os.environb, b"THE_SECRET", b"canary\xff")
+    (tmp_path / "broker.yaml").write_text(WRONG)
+
+    outcome = command("apply", "-f", "broker.yaml")
+    as_json = json.loads(command("apply", "-f", "broker.yaml", "--json").err)["error"]
+
+    expected = [
+        ("line 1: revision", "must be a whole number from 1 to 9223372036854775807"),
+        ("line 3: providers[0].default_expires_in", "must be 1 to 86400 seconds"),
+        ("line 5: clients[0].secret_env", "the secret is not text in UTF-8"),
+        ("line 6: clients[1].provider", "there is no provider called 'arise' in this file"),
+        ("line 6: clients[1].secret_file", "the file's path cannot be followed"),
+        ("line 8: limits[0].windows[0].burst", "must be 1 to 1000000"),
+        ("line 10: issuers[0].jwks_file", LOCAL_ONLY),
+    ]
+    lines = [f"broker.yaml: {place}: {problem}" for place, problem in expected]
+    assert (1, f"error: {lines[0]}", lines[1:]) == (outcome.code, *_first_and_rest(outcome.err))
+    assert {place.partition(": ")[2]: problem for place, problem in expected} == as_json["fields"]
+    assert ([], False) == (broker.calls, "canary" in outcome.err)
+
+
+def _first_and_rest(text: str) -> tuple[str, list[str]]:
+    first, *rest = text.splitlines()
+    return first, rest
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        (r'roles: [{role: auditor, callers: ["key:\uD800"]}]', "roles[0].callers[0]: holds half a character"),
+        (
+            r'issuers: [{name: a, issuer: i, audience: a, require: {"\uDC00": x}}]',
+            "field's name holds half a character",
+        ),
+        (r'roles: ["\UFFFFFFFF"]', "an escape or a version stands for nothing"),
+    ],
+)
+def test_text_that_no_message_holds_is_told(
+    broker: ScriptedBroker, command: Command, tmp_path: Path, entry: str, told: str
+) -> None:
+    """Escapes that stand for no character are wrong where they stand."""
+    (tmp_path / "broker.yaml").write_text(f"revision: 1\n{entry}\n")
+
+    outcome = command("apply", "-f", "broker.yaml")
 
     assert (1, []) == (outcome.code, broker.calls)
-    assert "clients[0].secret_env" in outcome.err
+    assert outcome.err.startswith("error: broker.yaml: line ")
+    assert told in outcome.err
+
+
+def test_a_name_that_leads_nowhere_in_the_file_alone_is_sent(
+    broker: ScriptedBroker, command: Command, tmp_path: Path
+) -> None:
+    """What it means may be stored: only the broker knows."""
+    (tmp_path / "broker.yaml").write_text("revision: 1\nclients: [{name: a, provider: stored, client_id: c}]\n")
+
+    assert 0 == command("apply", "-f", "broker.yaml").code
+    assert ["Apply"] == [name for name, _ in broker.calls]
+
+
+def test_a_file_in_another_encoding_is_told_with_its_line(
+    broker: ScriptedBroker, command: Command, tmp_path: Path
+) -> None:
+    """The line of the first byte that is none of UTF-8."""
+    (tmp_path / "broker.yaml").write_bytes(b"revision: 1\n# caf\xe9\n")
+
+    outcome = command("apply", "-f", "broker.yaml")
+
+    assert (1, "error: broker.yaml: line 2: is not text in UTF-8\n") == (outcome.code, outcome.err)
 
 
 @pytest.mark.parametrize(("excess", "code"), [(0, 0), (1, 1)])
@@ -128,10 +207,14 @@ def test_a_configuration_too_long_for_a_request_is_told_what_to_do(
 ) -> None:
     """One byte more than a broker takes is not sent, and the ways that work are named."""
     file = tmp_path / "broker.yaml"
-    text = "revision: 1\nroles:\n  - {role: auditor, callers: [CALLER]}\n"
-    file.write_text(text.replace("CALLER", "a" * 60_000))
+    callers = [f"key:{number:0500}" for number in range(129)]
+
+    def write(last: int) -> None:
+        file.write_text(f"revision: 1\nroles: [{{role: auditor, callers: {[*callers, 'key:' + 'a' * last]}}}]\n")
+
+    write(50)
     length = config_pb2.ApplyRequest(config=build_config(read_config(file).config)).ByteSize()
-    file.write_text(text.replace("CALLER", "a" * (60_000 + MAX_MESSAGE - length + excess)))
+    write(50 + MAX_MESSAGE - length + excess)
 
     outcome = command("apply", "-f", file)
 

@@ -123,6 +123,12 @@ def test_a_broker_that_is_not_there(broker: ScriptedBroker, command: Command, mo
         (("token", "get", "--scope", "read", "--min-lifetime", "-1"), 2, "-1.0 is not a number of seconds"),
         (("token", "get", "--scope", "read", "--min-lifetime", "1e12"), 2, "is not a number of seconds"),
         (("token", "get"), 2, "Missing option '--scope'"),
+        (
+            ("token", "get", "--scope", "\udcff"),
+            1,
+            "error: what was given, as an argument or by the environment, is not",
+        ),
+        (("admin", "clients", "remove", "d\udce9sk"), 1, "is not text in UTF-8"),
         (("no-such-command",), 2, "No such command"),
         (("keys", "new-kek", "no-folder/kek"), 1, "cannot be written"),
         (("sandbox", "--host", "192.0.2.1"), 2, "loopback"),
@@ -172,17 +178,17 @@ def test_a_bug_is_named_by_its_place_alone(
 ) -> None:
     """The text of an error nobody expected may quote a secret, so it is not shown."""
 
-    def burst(*_: object) -> None:
-        message = "canary-secret"
-        raise RuntimeError(message)
+    def burst(bug: Exception) -> None:
+        raise bug
 
-    monkeypatch.setattr("broker.cli.admin.clients.read_secret", lambda *_, **__: burst())
+    for bug in (RuntimeError("canary-secret"), UnicodeEncodeError("utf-8", "canary-\ud800", 7, 8, "half a character")):
+        monkeypatch.setattr("broker.cli.admin.clients.read_secret", lambda *_, bug=bug, **__: burst(bug))
 
-    outcome = command("admin", "clients", "add-secret", "desk", "--stdin")
+        outcome = command("admin", "clients", "add-secret", "desk", "--stdin")
 
-    assert 1 == outcome.code
-    assert outcome.err.startswith("error: a bug: RuntimeError at test_failures.py:")
-    assert "canary" not in outcome.err
+        assert 1 == outcome.code
+        assert outcome.err.startswith(f"error: a bug: {type(bug).__name__} at test_failures.py:")
+        assert "canary" not in outcome.err
 
 
 def test_the_base_install_says_what_is_missing(tmp_path: Path) -> None:

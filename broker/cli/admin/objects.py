@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from aries.broker.admin.v1 import config_pb2, config_pb2_grpc
-from broker.adapters.config_file import ConfigFileError, parse_config
+from broker.adapters.config_file import ConfigFileError, decode, known_problems, parse_config
+from broker.adapters.config_schema import FileProblem, SecretReference
+from broker.adapters.strict_yaml import MAX_BYTES
 from broker.cli.access import Access, Json
 from broker.cli.errors import CommandError
 from broker.cli.messages import build_object
 from broker.cli.output import print_fields, print_json, print_line, print_table, to_dict
-from broker.core.config import sections
+from broker.core.config import Problem, merged, sections
 from broker.core.models import Kind
 
 Name = Annotated[str, typer.Argument(help="The object's name.")]
@@ -128,27 +131,48 @@ def parse_entry(objects: ObjectKind, file: str) -> config_pb2.Object:
     """Read one entry of a section of the configuration file.
 
     Raises:
-        CommandError: it is none.
+        CommandError: it is none, or one that every broker refuses.
         OSError: the file cannot be read.
     """
-    text = sys.stdin.read() if file == "-" else Path(file).read_text()
+    try:
+        text = decode(_read(file))
+    except ConfigFileError as error:
+        raise CommandError(str(error), 2) from None
     entry = "\n".join(f"  {line}" for line in text.splitlines())
     try:
         parsed = parse_config(f"revision: 1\n{objects.section}:\n-{entry[1:]}\n", whole=False)
     except ConfigFileError as error:
-        problems = "\n".join(
-            f"line {max(1, problem.line - 2)}: {problem.field}: {problem.message}" for problem in error.problems
-        )
-        raise CommandError(problems, 2) from None
+        raise _wrong(error.problems) from None
     _, items = sections(parsed.config)[objects.kind]
     if len(items) != 1:
         message = f"exactly one of the {objects.section} is wanted"
         raise CommandError(message, 2)
-    for name, reference in parsed.secrets.items():
-        line, field = max(1, parsed.line_of(reference.field) - 2), reference.field.rpartition(".")[2]
-        message = (
-            f"line {line}: {reference.field}: put stores no secret: leave {field} out, "
-            f"then give the first one with: aries-broker admin clients add-secret {name}"
-        )
-        raise CommandError(message, 2)
+    secrets = {reference.field: _not_here(name, reference) for name, reference in parsed.secrets.items()}
+    if problems := [*known_problems(parsed, whole=False), *parsed.problems(secrets)]:
+        raise _wrong(problems)
     return build_object(objects.kind, items[0])
+
+
+def _read(file: str) -> bytes:
+    """Return no more than can be an entry, and one byte, by which what is too long is known."""
+    if file == "-":
+        return sys.stdin.buffer.read(MAX_BYTES + 1)
+    with Path(file).open("rb") as opened:
+        return opened.read(MAX_BYTES + 1)
+
+
+def _wrong(problems: Sequence[FileProblem]) -> CommandError:
+    """Return the error that names what is wrong by its line in the entry, and for programs by its field of a request.
+
+    Two lines stand above the entry, where it is read as a configuration.
+    """
+    placed = sorted((replace(one, line=max(1, one.line - 2)) for one in problems), key=lambda one: one.line)
+    fields = merged([Problem(f"object{one.field.partition(']')[2]}", one.message) for one in placed])
+    return CommandError("\n".join(map(str, placed)), 2, fields)
+
+
+def _not_here(client: str, reference: SecretReference) -> str:
+    return (
+        f"put stores no secret: leave {reference.field.rpartition('.')[2]} out, "
+        f"then give the first one with: aries-broker admin clients add-secret {client}"
+    )
