@@ -87,7 +87,7 @@ def _with_lines(file: Path, parsed: ParsedConfig, error: InvalidRequestError) ->
     if not error.fields:
         return error
     problems = name_file(file, parsed.problems(error.fields))
-    return CommandError(f"{problems}\nnothing was applied [{error.reason}]")
+    return CommandError(f"{problems}\n{error} [{error.reason}]")
 
 
 def _print_changes(response: config_pb2.ApplyResponse, *, dry_run: bool) -> None:

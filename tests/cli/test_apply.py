@@ -79,13 +79,15 @@ def test_a_dry_run_says_what_would_change(broker: ScriptedBroker, command: Comma
 
 
 def test_what_the_broker_refuses_is_told_with_its_line(broker: ScriptedBroker, command: Command, file: Path) -> None:
-    """Fields the broker names are found again in the file, in order of lines."""
+    """Fields the broker names are found again in the file, in order of lines; its own words come last."""
     wrong = [
         BadRequest.FieldViolation(field="clients[1].provider", description="there is none"),
         BadRequest.FieldViolation(field="revision", description="too small"),
     ]
     info = ErrorInfo(domain="broker.aries", reason="INVALID_REQUEST")
-    broker.refuse(grpc.StatusCode.INVALID_ARGUMENT, "wrong", info, BadRequest(field_violations=wrong))
+    broker.refuse(
+        grpc.StatusCode.INVALID_ARGUMENT, "2 problems, and there are 7 more", info, BadRequest(field_violations=wrong)
+    )
 
     outcome = command("apply", "-f", file)
 
@@ -93,7 +95,7 @@ def test_what_the_broker_refuses_is_told_with_its_line(broker: ScriptedBroker, c
     assert [
         f"error: {file}: line 1: revision: too small",
         f"{file}: line 6: clients[1].provider: there is none",
-        "nothing was applied [INVALID_REQUEST]",
+        "2 problems, and there are 7 more [INVALID_REQUEST]",
     ] == outcome.err.splitlines()
 
 
