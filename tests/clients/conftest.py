@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
+from typing import cast
 
 import grpc
 import pytest
@@ -15,12 +17,20 @@ from aries.broker.v1 import token_pb2, token_pb2_grpc
 
 
 class ScriptedTokenService(token_pb2_grpc.TokenServiceServicer):
-    """Remembers requests and metadata; answers `response`, or `refusal` when there is one."""
+    """Remembers requests and metadata; answers `response`, or `refusal` when there is one.
+
+    Attributes:
+        peers: the names in the certificates of those who called.
+        hold: what the next call waits for, when set, before it is answered; `held` tells that it waits.
+    """
 
     def __init__(self) -> None:
         self.requests: list[token_pb2.GetTokenRequest] = []
         self.metadata: list[dict[str, str | bytes]] = []
         self.deadlines: list[float] = []
+        self.peers: list[str] = []
+        self.hold: threading.Event | None = None
+        self.held = threading.Event()
         self.response = token_pb2.GetTokenResponse(access_token="at-canary", token_type="Bearer")
         self.refusal: Status | None = None
 
@@ -32,6 +42,12 @@ class ScriptedTokenService(token_pb2_grpc.TokenServiceServicer):
         self.requests.append(request)
         self.metadata.append(dict(context.invocation_metadata()))
         self.deadlines.append(context.time_remaining() or 0.0)
+        names = cast("Mapping[str, Sequence[bytes]]", context.auth_context()).get("x509_subject_alternative_name", ())
+        self.peers += [name.decode() for name in names]
+        if self.hold is not None:
+            hold, self.hold = self.hold, None
+            self.held.set()
+            hold.wait()
         if self.refusal is not None:
             context.set_trailing_metadata((("grpc-status-details-bin", self.refusal.SerializeToString()),))
             context.abort(_STATUS_CODES[self.refusal.code], self.refusal.message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +14,14 @@ from aries.broker.v1 import token_pb2_grpc
 from aries_broker.client import DEFAULT_DEADLINE
 from aries_broker.connection import Connection
 from aries_broker.errors import parse_error
+from aries_broker.renewal import Channels
 from aries_broker.token import Token, build_request, parse_response
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    channel: grpc.aio.Channel
+    tokens: token_pb2_grpc.TokenServiceAsyncStub
 
 
 class AsyncClient:
@@ -32,6 +40,9 @@ class AsyncClient:
         deadline: float = DEFAULT_DEADLINE,
     ) -> None:
         """Set up the client; it connects at the first call.
+
+        Renewed TLS files need no restart: calls a second later use them. As long as they cannot be read or do not fit
+        together, what was read before stays in use.
 
         Args:
             address: host:port of the broker, else BROKER_ADDRESS, else 127.0.0.1:50051.
@@ -56,8 +67,7 @@ class AsyncClient:
             plaintext=plaintext,
         )
         self._deadline = deadline
-        self._channel = self._connection.open_aio_channel()
-        self._tokens = token_pb2_grpc.TokenServiceStub(self._channel)
+        self._channels = Channels(self._connection, self._open)
 
     async def get_token(
         self,
@@ -77,17 +87,25 @@ class AsyncClient:
             ConfigurationError: the token file cannot be read.
         """
         request = build_request(scopes, grant, min_lifetime)
+        metadata = self._connection.build_metadata()
+        held = self._channels.take()
         try:
-            response = await self._tokens.GetToken(
-                request, timeout=self._deadline, metadata=self._connection.build_metadata()
-            )
+            response = await held.channel.tokens.GetToken(request, timeout=self._deadline, metadata=metadata)
         except grpc.RpcError as error:
             raise parse_error(error) from None
+        finally:
+            for ended in self._channels.give_back(held):
+                await ended.channel.close()
         return parse_response(response)
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._channel.close()
+        for ended in self._channels.close():
+            await ended.channel.close()
+
+    def _open(self, credentials: grpc.ChannelCredentials | None) -> _Opened:
+        channel = self._connection.open_aio_channel(credentials)
+        return _Opened(channel, token_pb2_grpc.TokenServiceStub(channel))
 
     async def __aenter__(self) -> Self:
         return self

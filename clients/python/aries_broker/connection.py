@@ -98,25 +98,47 @@ class Connection:
             message = f"a bearer is not sent in plaintext to {self.address}: that is not loopback"
             raise ConfigurationError(message)
 
-    def open_channel(self) -> grpc.Channel:
+    def open_channel(self, credentials: grpc.ChannelCredentials | None = None) -> grpc.Channel:
         """Open a channel for blocking calls; it connects at the first one.
 
+        Args:
+            credentials: what the TLS files hold, when they have been read.
+
         Raises:
             ConfigurationError: a TLS file cannot be read.
         """
-        if not self.tls:
+        credentials = credentials or self.load_credentials()
+        if credentials is None:
             return grpc.insecure_channel(self.address, options=_OPTIONS)
-        return grpc.secure_channel(self.address, self._tls_credentials(), options=_OPTIONS)
+        return grpc.secure_channel(self.address, credentials, options=_OPTIONS)
 
-    def open_aio_channel(self) -> grpc.aio.Channel:
+    def open_aio_channel(self, credentials: grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
         """Open a channel for asyncio; it connects at the first call.
 
+        Args:
+            credentials: what the TLS files hold, when they have been read.
+
         Raises:
             ConfigurationError: a TLS file cannot be read.
         """
-        if not self.tls:
+        credentials = credentials or self.load_credentials()
+        if credentials is None:
             return grpc.aio.insecure_channel(self.address, options=_OPTIONS)
-        return grpc.aio.secure_channel(self.address, self._tls_credentials(), options=_OPTIONS)
+        return grpc.aio.secure_channel(self.address, credentials, options=_OPTIONS)
+
+    def load_credentials(self) -> grpc.ChannelCredentials | None:
+        """Read the TLS files; None where TLS is not spoken.
+
+        Raises:
+            ConfigurationError: one cannot be read.
+        """
+        if not self.tls:
+            return None
+        return grpc.ssl_channel_credentials(
+            root_certificates=read_file(self.ca, MAX_TLS_FILE) if self.ca else None,
+            private_key=read_file(self.cert_key, MAX_TLS_FILE) if self.cert_key else None,
+            certificate_chain=read_file(self.cert, MAX_TLS_FILE) if self.cert else None,
+        )
 
     def build_metadata(self) -> tuple[tuple[str, str], ...]:
         """Return what proves the caller in one call.
@@ -126,7 +148,7 @@ class Connection:
         """
         bearer = self.api_key
         if self.token_file:
-            bearer = _read(self.token_file, MAX_BEARER_FILE).decode("ascii", "replace")
+            bearer = read_file(self.token_file, MAX_BEARER_FILE).decode("ascii", "replace")
         if bearer is None:
             return ()
         bearer = bearer.strip()
@@ -134,13 +156,6 @@ class Connection:
             message = f"{self.token_file or 'the API key'} does not hold a bearer: one line of printable ASCII"
             raise ConfigurationError(message)
         return (("authorization", f"Bearer {bearer}"),)
-
-    def _tls_credentials(self) -> grpc.ChannelCredentials:
-        return grpc.ssl_channel_credentials(
-            root_certificates=_read(self.ca, MAX_TLS_FILE) if self.ca else None,
-            private_key=_read(self.cert_key, MAX_TLS_FILE) if self.cert_key else None,
-            certificate_chain=_read(self.cert, MAX_TLS_FILE) if self.cert else None,
-        )
 
 
 def is_loopback(address: str) -> bool:
@@ -158,8 +173,12 @@ def _path(value: str | os.PathLike[str] | None) -> Path | None:
     return Path(value) if value else None
 
 
-def _read(path: Path, limit: int) -> bytes:
-    """Read a plain file, or what a link leads to; a device or a pipe could keep us reading for ever."""
+def read_file(path: Path, limit: int) -> bytes:
+    """Read a plain file, or what a link leads to; a device or a pipe could keep us reading for ever.
+
+    Raises:
+        ConfigurationError: it cannot be read, or has more bytes than `limit`.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             message = f"cannot read {path}: it is not a plain file"
