@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import pytest
+
 from broker.adapters.sql.clock import boot_ms
 from broker.core import lease
 from broker.core.grant_state import GrantState, Health, Hold, KeptToken, OpenSend, Phase
@@ -162,6 +164,7 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("shared_store", ["memory", "sqlite", "postgres"], indirect=True, scope="session")
 async def test_a_step_happens_exactly_where_the_core_says(backend: Backend) -> None:
     """In every state next to one where a step happens, store and core agree on whether and how it does."""
     grants = [ObjectChange(Kind.GRANT, name, new_grant(name, name)) for name in CASES]
