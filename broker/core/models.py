@@ -59,6 +59,16 @@ class NarrowingProfile(StrEnum):
     UNPROVED = "unproved"
 
 
+class ReplayKind(StrEnum):
+    """What a refresh token sent again inside its provider's window brings; the redeem is right for either.
+
+    same_token: the successor the first send brought. siblings: another one, and both live.
+    """
+
+    SAME_TOKEN = "same_token"  # noqa: S105 - a kind's name
+    SIBLINGS = "siblings"
+
+
 class AbsentScope(StrEnum):
     """What a reply without any statement of scope means (RFC 6749 §5.1 lets it mean "as asked")."""
 
@@ -102,6 +112,7 @@ class Provider:
         issuer: the authorization server's issuer identifier; audience of client assertions.
         token_url: the token endpoint.
         authorize_url: the authorization endpoint, if people may log in.
+        revocation_url: the revocation endpoint (RFC 7009), if there is one.
         token_endpoint_auth: how our client authenticates there.
         scopes: product scope → wire scopes; an empty tuple means the product scope is not supported.
         wire_scopes: further wire scopes a caller may name.
@@ -112,7 +123,11 @@ class Provider:
         proof: what it was seen to do, if anybody looked.
         absent_scope: meaning of a reply without scope.
         default_expires_in: seconds assumed when `expires_in` is absent.
-        replay_window: seconds in which the same refresh token may be sent again, if the provider has such a window.
+        replay_window: seconds in which the same refresh token may be sent again, if the provider has such a window;
+            replay_kind: what comes of that.
+        refresh_kills_older_access_tokens: a refresh ends the access tokens the grant got before.
+        refresh_reply_deadline, client_credentials_reply_deadline: seconds a reply is waited for; None: the broker's.
+        unspent_statuses: 5xx statuses this provider answers before it reads the refresh token.
         insecure_loopback: plain http to loopback is allowed.
         frozen: held by us (for example after discovery changed); every grant of it answers GRANT_HELD.
     """
@@ -126,6 +141,7 @@ class Provider:
     token_endpoint_auth: TokenEndpointAuth
     scopes: Mapping[str, tuple[str, ...]]
     authorize_url: str | None = None
+    revocation_url: str | None = None
     wire_scopes: frozenset[str] = frozenset()
     api_origins: tuple[str, ...] = ()
     endpoint_origins: tuple[str, ...] = ()
@@ -135,6 +151,11 @@ class Provider:
     absent_scope: AbsentScope = AbsentScope.REFUSE
     default_expires_in: int = 300
     replay_window: int | None = None
+    replay_kind: ReplayKind | None = None
+    refresh_kills_older_access_tokens: bool = False
+    refresh_reply_deadline: int | None = None
+    client_credentials_reply_deadline: int | None = None
+    unspent_statuses: frozenset[int] = frozenset()
     insecure_loopback: bool = False
     frozen: bool = False
 

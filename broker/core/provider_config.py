@@ -9,12 +9,12 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import urlsplit
 
-from broker.core.models import AbsentScope, NarrowingProfile, TokenEndpointAuth
+from broker.core.models import AbsentScope, NarrowingProfile, ReplayKind, TokenEndpointAuth
 from broker.core.oauth.rfc8707 import resource_problem
 from broker.core.scopes import map_problems
 from broker.core.urls import origin_of
 
-ENDPOINTS: Final = ("token_endpoint", "authorization_endpoint")
+ENDPOINTS: Final = ("token_endpoint", "authorization_endpoint", "revocation_endpoint")
 """What of an authorization server's metadata is used as an address."""
 
 MAX_URL: Final = 2048
@@ -22,6 +22,8 @@ MAX_DEFAULT_LIFE: Final = 24 * 3600
 MIN_REPLAY_WINDOW: Final = 26
 """Seconds. A window w has a reply deadline of min(60, w/3), a margin of 2 and must outlast a lease of 15 as well."""
 MAX_REPLAY_WINDOW: Final = 24 * 3600
+MAX_REPLY_DEADLINE: Final = 60
+"""Seconds. A reply that comes later is not read, whatever is in it."""
 
 Found = Iterator[tuple[str, str]]
 """Pairs of a field and what is wrong with it; never its value."""
@@ -42,7 +44,8 @@ class ProviderConfig:
         scopes: product scope → wire scopes; what it names replaces the preset's, one by one.
         endpoint_origins: origins, beside the issuer's, where discovery may find endpoints.
         resources: what callers may name as `resource` (RFC 8707); none unless listed.
-        default_expires_in, replay_window: seconds.
+        default_expires_in, replay_window, refresh_reply_deadline, client_credentials_reply_deadline: seconds.
+        unspent_statuses: 5xx statuses that are answered before the refresh token is read.
     """
 
     name: str
@@ -51,6 +54,7 @@ class ProviderConfig:
     issuer: str | None = None
     token_url: str | None = None
     authorize_url: str | None = None
+    revocation_url: str | None = None
     token_endpoint_auth: str | None = None
     scopes: Mapping[str, tuple[str, ...]] | None = None
     wire_scopes: tuple[str, ...] | None = None
@@ -61,12 +65,22 @@ class ProviderConfig:
     absent_scope: str | None = None
     default_expires_in: int | None = None
     replay_window: int | None = None
+    replay_kind: str | None = None
+    refresh_kills_older_access_tokens: bool | None = None
+    refresh_reply_deadline: int | None = None
+    client_credentials_reply_deadline: int | None = None
+    unspent_statuses: tuple[int, ...] = ()
     insecure_loopback: bool = False
 
 
 def validate(config: ProviderConfig) -> list[tuple[str, str]]:
     """Return everything wrong with a provider, as pairs of a field and a message; nothing to be said of its name."""
     return [*_choices(config), *_urls(config), *_needs(config), *_scopes(config), *_numbers(config)]
+
+
+def replay_kind(config: ProviderConfig) -> ReplayKind | None:
+    """Return what a replay brings, by default the kind that leaves more behind; None without a window."""
+    return None if config.replay_window is None else ReplayKind(config.replay_kind or ReplayKind.SIBLINGS)
 
 
 def foreign_endpoints(config: ProviderConfig, metadata: Mapping[str, object]) -> list[tuple[str, str]]:
@@ -116,6 +130,9 @@ def _choices(config: ProviderConfig) -> Found:
     yield from _choice("token_endpoint_auth", config.token_endpoint_auth, TokenEndpointAuth)
     yield from _choice("narrowing", config.narrowing, NarrowingProfile)
     yield from _choice("absent_scope", config.absent_scope, AbsentScope)
+    yield from _choice("replay_kind", config.replay_kind, ReplayKind)
+    if config.replay_kind is not None and config.replay_window is None:
+        yield "replay_kind", "says nothing without a replay_window"
 
 
 def _choice(field: str, value: str | None, choices: Iterable[StrEnum]) -> Found:
@@ -130,6 +147,7 @@ def _urls(config: ProviderConfig) -> Found:
         "issuer": config.issuer,
         "token_url": config.token_url,
         "authorize_url": config.authorize_url,
+        "revocation_url": config.revocation_url,
     }
     for field, url in named.items():
         if url is None:
@@ -177,3 +195,10 @@ def _numbers(config: ProviderConfig) -> Found:
             "replay_window",
             f"must be {MIN_REPLAY_WINDOW} to {MAX_REPLAY_WINDOW} seconds: shorter cannot be used safely",
         )
+    for field in ("refresh_reply_deadline", "client_credentials_reply_deadline"):
+        seconds = getattr(config, field)
+        if seconds is not None and not 1 <= seconds <= MAX_REPLY_DEADLINE:
+            yield field, f"must be 1 to {MAX_REPLY_DEADLINE} seconds"
+    for index, status in enumerate(config.unspent_statuses):
+        if not 500 <= status <= 599:  # noqa: PLR2004 - RFC 9110 §15.6
+            yield f"unspent_statuses[{index}]", "must be a server error, 500 to 599: what others mean is known"

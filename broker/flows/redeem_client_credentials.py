@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from broker.core.errors import BrokerError, StoreUnavailableError
 from broker.core.grant_state import RedeemTimes
+from broker.core.models import Provider
 from broker.core.oauth.rfc6749 import ClientCredentials
 from broker.flows.heart import Heart
 from broker.flows.provider_call import ProviderCall
@@ -85,7 +86,7 @@ class RedeemClientCredentials:
         prepared = await self._call.prepare(wish, ClientCredentials(wish.asked, wish.key.resource))
         started = self._clock.boottime()
         reading = await self._call.send(
-            wish, prepared, before_write=_no_licence_needed, reply_deadline=self._times.client_credentials_reply / 1000
+            wish, prepared, before_write=_no_licence_needed, reply_deadline=self._reply_deadline(wish.provider)
         )
         noted_at = datetime.fromtimestamp(self._clock.now(), UTC)
         version = prepared.secret_version
@@ -95,6 +96,10 @@ class RedeemClientCredentials:
         if reading.tokens is None:
             raise reading.problem()
         return self._receive.judge(wish, reading.tokens, attempt, started)
+
+    def _reply_deadline(self, provider: Provider) -> float:
+        said = provider.client_credentials_reply_deadline
+        return self._times.client_credentials_reply / 1000 if said is None else said
 
 
 async def _no_licence_needed() -> None:

@@ -208,8 +208,9 @@ class RedeemUnderLease:
 
     def _reply_deadline(self, provider: Provider) -> int:
         """Milliseconds to wait for the reply; a replay window has to leave time for a replay."""
-        window = provider.replay_window
-        return self._times.refresh_reply if window is None else min(self._times.refresh_reply, window * 1000 // 3)
+        said, window = provider.refresh_reply_deadline, provider.replay_window
+        longest = self._times.refresh_reply if said is None else said * 1000
+        return longest if window is None else min(longest, window * 1000 // 3)
 
     # --- after -------------------------------------------------------------------------------------------------------
 

@@ -129,5 +129,10 @@ def _metadata(issuer: str, known: Provider | None) -> Mapping[str, object]:
     """Return the metadata (RFC 8414 §2) a provider was resolved from, as far as we use it."""
     if known is None:
         return {"issuer": issuer, "token_endpoint": issuer}
-    found = {"issuer": issuer, "token_endpoint": known.token_url, "authorization_endpoint": known.authorize_url}
+    found = {
+        "issuer": issuer,
+        "token_endpoint": known.token_url,
+        "authorization_endpoint": known.authorize_url,
+        "revocation_endpoint": known.revocation_url,
+    }
     return {name: value for name, value in found.items() if value is not None}

@@ -112,18 +112,23 @@ def kind_of(text: str) -> Kind:
 
 
 def _provider_config(message: config_pb2.Provider) -> ProviderConfig:
-    texts = ("base_url", "issuer", "token_url", "authorize_url", "token_endpoint_auth", "narrowing", "absent_scope")
+    texts = ("base_url", "issuer", "token_url", "authorize_url", "revocation_url", "token_endpoint_auth")
+    words = ("narrowing", "absent_scope", "replay_kind")
+    said = {field.name for field, _ in message.ListFields()}  # a number or flag that is set, be it 0 or false
+    numbers = ("replay_window", "refresh_reply_deadline", "client_credentials_reply_deadline")
+    optional = (*numbers, "refresh_kills_older_access_tokens")
     return ProviderConfig(
         name=message.name,
         preset=message.preset,
-        **{field: getattr(message, field) or None for field in texts},
+        **{field: getattr(message, field) or None for field in (*texts, *words)},
+        **{field: getattr(message, field) if field in said else None for field in optional},
         scopes=_scope_map(message.scopes),
         wire_scopes=tuple(message.wire_scopes) or None,
         api_origins=tuple(message.api_origins) or None,
         endpoint_origins=tuple(message.endpoint_origins),
         resources=tuple(message.resources),
         default_expires_in=message.default_expires_in or None,
-        replay_window=message.replay_window if message.HasField("replay_window") else None,
+        unspent_statuses=tuple(message.unspent_statuses),
         insecure_loopback=message.insecure_loopback,
     )
 
@@ -204,6 +209,7 @@ def _provider(value: Provider) -> config_pb2.Provider:
         issuer=value.issuer,
         token_url=value.token_url,
         authorize_url=value.authorize_url or "",
+        revocation_url=value.revocation_url or "",
         token_endpoint_auth=value.token_endpoint_auth.value,
         scopes=[config_pb2.ScopeMapping(scope=scope, wire_scopes=wire) for scope, wire in sorted(value.scopes.items())],
         wire_scopes=sorted(value.wire_scopes),
@@ -215,6 +221,11 @@ def _provider(value: Provider) -> config_pb2.Provider:
         absent_scope=value.absent_scope.value,
         default_expires_in=value.default_expires_in,
         replay_window=value.replay_window,
+        replay_kind="" if value.replay_kind is None else value.replay_kind.value,
+        refresh_kills_older_access_tokens=value.refresh_kills_older_access_tokens,
+        refresh_reply_deadline=value.refresh_reply_deadline,
+        client_credentials_reply_deadline=value.client_credentials_reply_deadline,
+        unspent_statuses=sorted(value.unspent_statuses),
         insecure_loopback=value.insecure_loopback,
     )
 

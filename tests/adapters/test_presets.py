@@ -9,7 +9,7 @@ import pytest
 
 from broker.adapters.presets import needs_discovery, resolve
 from broker.core.errors import ProviderUnavailableError
-from broker.core.models import AbsentScope, NarrowingProfile, Origin, Provider, TokenEndpointAuth
+from broker.core.models import AbsentScope, NarrowingProfile, Origin, Provider, ReplayKind, TokenEndpointAuth
 from broker.core.provider_config import ProviderConfig
 
 ISSUER = "https://as.example"
@@ -52,6 +52,7 @@ def test_aries_by_itself() -> None:
         narrowing=NarrowingProfile.UNPROVED,
         absent_scope=AbsentScope.AS_ASKED,
         default_expires_in=3600,
+        refresh_kills_older_access_tokens=True,
     ) == resolved(ProviderConfig("aries", "aries"))
 
 
@@ -194,3 +195,50 @@ def test_metadata_that_cannot_be_used(change: dict[str, Any], cause: str) -> Non
     with pytest.raises(ProviderUnavailableError) as raised:
         resolved(ProviderConfig("as", "generic", issuer=ISSUER), metadata)
     assert (cause, {"failure": "malformed"}) == (raised.value.cause, raised.value.metadata)
+
+
+def test_facts_of_the_refresh() -> None:
+    """What is said of a provider's refresh is taken over by either preset; said that nothing is killed, it is not."""
+    for preset in ("aries", "generic"):
+        said = resolved(
+            ProviderConfig(
+                "as",
+                preset,
+                token_url="https://as.example/t",
+                revocation_url="https://as.example/r",
+                replay_window=60,
+                replay_kind="same_token",
+                refresh_kills_older_access_tokens=False,
+                refresh_reply_deadline=9,
+                client_credentials_reply_deadline=8,
+                unspent_statuses=(503,),
+            )
+        )
+        assert ("https://as.example/r", 60, ReplayKind.SAME_TOKEN, False, 9, 8, frozenset({503})) == (
+            said.revocation_url,
+            said.replay_window,
+            said.replay_kind,
+            said.refresh_kills_older_access_tokens,
+            said.refresh_reply_deadline,
+            said.client_credentials_reply_deadline,
+            said.unspent_statuses,
+        )
+
+
+def test_what_nobody_knows_is_assumed_carefully() -> None:
+    """A window without a kind may leave siblings; Aries, of which nothing is documented, may kill older tokens."""
+    addressed = [ProviderConfig("as", name, token_url="https://as.example/t") for name in ("aries", "generic")]
+    unsaid = list(map(resolved, addressed))
+    assert [(True, None), (False, None)] == [
+        (provider.refresh_kills_older_access_tokens, provider.replay_kind) for provider in unsaid
+    ]
+    windowed = resolved(ProviderConfig("as", "generic", token_url="https://as.example/t", replay_window=60))
+    assert "siblings" == windowed.replay_kind
+
+
+def test_the_revocation_endpoint_is_discovered() -> None:
+    """Metadata names where tokens are revoked (RFC 8414 §2); what is written goes before it."""
+    metadata = {"token_endpoint": "https://as.example/t", "revocation_endpoint": "https://as.example/r"}
+    found = resolved(ProviderConfig("as", "generic", issuer=ISSUER), metadata)
+    written = resolved(ProviderConfig("as", "generic", issuer=ISSUER, revocation_url="https://as.example/w"), metadata)
+    assert ("https://as.example/r", "https://as.example/w") == (found.revocation_url, written.revocation_url)

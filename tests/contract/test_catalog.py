@@ -30,6 +30,7 @@ from broker.core.models import (
     Origin,
     Policy,
     Provider,
+    ReplayKind,
     RoleBinding,
     TokenEndpointAuth,
     Window,
@@ -54,6 +55,12 @@ PROVIDER = Provider(
     narrowing=NarrowingProfile.ADDITIONAL,
     proof=NarrowingProof(NarrowingProfile.STICKY, "https://api.example/token"),
     replay_window=30,
+    replay_kind=ReplayKind.SAME_TOKEN,
+    revocation_url="https://auth.example/revoke",
+    refresh_kills_older_access_tokens=True,
+    refresh_reply_deadline=10,
+    client_credentials_reply_deadline=5,
+    unspent_statuses=frozenset({503}),
 )
 CLIENT = Client(id="c1", name="desk", origin=Origin.RPC, provider="aries", client_id="desk-app")
 POLICY = Policy(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 
 import pytest
 
 from broker.core.errors import Reason
 from broker.core.models import GrantType
 from broker.core.oauth.causes import Cause
-from broker.core.oauth.reply import Outcome
+from broker.core.oauth.reply import Outcome, read_reply
 from broker.core.oauth.rfc6749 import HttpReply, SendFailure
-from tests.core.oauth_values import JSON, NOW, jwt, read, reply, success
+from tests.core.oauth_values import JSON, NOW, PROVIDER, jwt, read, reply, success
 
 RFC = b'{"error": "%s", "error_description": "SECRET-ECHO"}'
 NOT_SENT, NOT_CONSUMED, REFUSED, LANDED, UNKNOWN = Outcome
@@ -93,6 +94,22 @@ def test_invalid_grant_is_a_verdict_only_on_a_refresh_token(result: HttpReply) -
     refresh, own = read(result), read(result, GrantType.CLIENT_CREDENTIALS)
     assert (REFUSED, QUARANTINED) == (refresh.outcome, refresh.error and refresh.error.reason)
     assert (NOT_CONSUMED, UNAVAILABLE) == (own.outcome, own.error and own.error.reason)
+
+
+def test_a_provider_may_answer_a_server_error_before_it_reads_the_token() -> None:
+    """A status it is configured for leaves the token unspent; another one, or a reply that breaks off, does not."""
+    early = replace(PROVIDER, unspent_statuses=frozenset({503}))
+    results: list[HttpReply | SendFailure] = [
+        reply(503, b"", **{"retry-after": "7"}),
+        reply(500),
+        SendFailure(sent=True, cause="reset"),
+    ]
+    readings = [
+        read_reply(result, grant_type=GrantType.REFRESH_TOKEN, provider=early, sent_at=0, now=0) for result in results
+    ]
+    assert [(NOT_CONSUMED, 7.0), (UNKNOWN, None), (UNKNOWN, None)] == [
+        (reading.outcome, reading.retry_after) for reading in readings
+    ]
 
 
 def test_a_success_is_read() -> None:

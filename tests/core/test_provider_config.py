@@ -16,6 +16,7 @@ GOOD = ProviderConfig(
     issuer="https://as.example/tenant",
     token_url="https://as.example/token?x=1",
     authorize_url="https://as.example/authorize",
+    revocation_url="https://as.example/revoke",
     token_endpoint_auth="client_secret_basic",
     scopes={"read": ("read", "account:information"), "withdraw": ()},
     wire_scopes=("market:information",),
@@ -26,6 +27,11 @@ GOOD = ProviderConfig(
     absent_scope="refuse",
     default_expires_in=86_400,
     replay_window=26,
+    replay_kind="same_token",
+    refresh_kills_older_access_tokens=True,
+    refresh_reply_deadline=60,
+    client_credentials_reply_deadline=1,
+    unspent_statuses=(500, 503, 599),
 )
 
 
@@ -78,6 +84,13 @@ def test_the_least_configuration_is_right() -> None:
         ({"default_expires_in": 86_401}, ["default_expires_in"]),
         ({"replay_window": 25}, ["replay_window"]),
         ({"replay_window": 86_401}, ["replay_window"]),
+        ({"replay_kind": "maybe"}, ["replay_kind"]),
+        ({"replay_window": None}, ["replay_kind"]),
+        ({"revocation_url": "http://as.example/revoke"}, ["revocation_url"]),
+        ({"refresh_reply_deadline": 61}, ["refresh_reply_deadline"]),
+        ({"refresh_reply_deadline": 0}, ["refresh_reply_deadline"]),
+        ({"client_credentials_reply_deadline": 61}, ["client_credentials_reply_deadline"]),
+        ({"unspent_statuses": (503, 499, 600)}, ["unspent_statuses[1]", "unspent_statuses[2]"]),
         ({"preset": "x", "narrowing": "y", "replay_window": 1}, ["preset", "narrowing", "replay_window"]),
     ],
 )

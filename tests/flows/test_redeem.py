@@ -295,6 +295,13 @@ async def test_private_key_jwt_sends_an_assertion() -> None:
     assert SECRET not in str(sent)
 
 
+async def test_a_provider_s_own_deadline() -> None:
+    """A provider that is configured to answer sooner is waited for no longer."""
+    world = await new_world(replace(PROVIDER, refresh_reply_deadline=7))
+    await whole(await world.replica())
+    assert [7.0] == world.endpoint.deadlines
+
+
 async def test_replay_window_leaves_time_for_a_replay() -> None:
     """With a window the reply is waited for a third of it at most, and the window's end is noted less a margin."""
     world = await new_world(replace(PROVIDER, replay_window=90))

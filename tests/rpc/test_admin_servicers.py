@@ -45,7 +45,9 @@ from tests.support.times import TIMES
 FILE = """\
 revision: 3
 providers:
-  - {name: aries, preset: aries, narrowing: additional, replay_window: 60, wire_scopes: [extra:word],
+  - {name: aries, preset: aries, narrowing: additional, replay_window: 60, refresh_reply_deadline: 20,
+     replay_kind: same_token, revocation_url: "https://api.aries.com/r", refresh_kills_older_access_tokens: false,
+     client_credentials_reply_deadline: 5, unspent_statuses: [503], wire_scopes: [extra:word],
      scopes: {withdraw: [withdraw], admin: []}, default_expires_in: 600, absent_scope: refuse,
      resources: ["https://api.example/v1"], endpoint_origins: ["https://login.example"]}
 clients:

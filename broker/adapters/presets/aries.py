@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from broker.core.models import AbsentScope, NarrowingProfile, Origin, Provider, TokenEndpointAuth
-from broker.core.provider_config import Preset, ProviderConfig
+from broker.core.provider_config import Preset, ProviderConfig, replay_kind
 from broker.core.urls import origin_of
 
 BASE_URL: Final = "https://api.aries.com"
@@ -49,6 +49,7 @@ def resolve(
         issuer=config.issuer or base_url,
         token_url=config.token_url or base_url + TOKEN_PATH,
         authorize_url=config.authorize_url or (AUTHORIZE_URL if is_production else None),
+        revocation_url=config.revocation_url,  # none is documented
         token_endpoint_auth=TokenEndpointAuth(config.token_endpoint_auth or TokenEndpointAuth.CLIENT_SECRET_JSON),
         scopes={**SCOPES, **(config.scopes or {})},
         wire_scopes=WIRE_SCOPES.union(config.wire_scopes or ()),
@@ -59,6 +60,12 @@ def resolve(
         narrowing=NarrowingProfile(config.narrowing or NarrowingProfile.UNPROVED),
         absent_scope=AbsentScope(config.absent_scope or AbsentScope.AS_ASKED),
         default_expires_in=config.default_expires_in or EXPIRES_IN,
+        # Nor is it what becomes of older access tokens: callers' tokens are not renewed before they have to be.
+        refresh_kills_older_access_tokens=config.refresh_kills_older_access_tokens is not False,
         replay_window=config.replay_window,
+        replay_kind=replay_kind(config),
+        refresh_reply_deadline=config.refresh_reply_deadline,
+        client_credentials_reply_deadline=config.client_credentials_reply_deadline,
+        unspent_statuses=frozenset(config.unspent_statuses),
         insecure_loopback=config.insecure_loopback,
     )

@@ -7,7 +7,7 @@ from typing import Final
 
 from broker.core.errors import ProviderUnavailableError
 from broker.core.models import AbsentScope, NarrowingProfile, Origin, Provider, TokenEndpointAuth
-from broker.core.provider_config import Preset, ProviderConfig, url_problem
+from broker.core.provider_config import Preset, ProviderConfig, replay_kind, url_problem
 from broker.core.scopes import PRODUCT_SCOPES
 from broker.core.urls import origin_of
 
@@ -22,9 +22,9 @@ def resolve(
     """Return the provider; what the configuration leaves out is taken from the metadata.
 
     Raises:
-        ProviderUnavailableError: the metadata has no usable token endpoint (cause `metadata_token_endpoint`), an
-            authorization endpoint that cannot be used (cause `metadata_authorization_endpoint`), or none of the
-            authentication methods the broker has to choose without being told (cause `metadata_auth_methods`).
+        ProviderUnavailableError: the metadata has no usable token endpoint (cause `metadata_token_endpoint`), another
+            endpoint that cannot be used (`metadata_authorization_endpoint`, `metadata_revocation_endpoint`), or none of
+            the authentication methods the broker has to choose without being told (`metadata_auth_methods`).
     """
     found = metadata or {}
     token_url = config.token_url or _endpoint(found, "token_endpoint", config)
@@ -38,6 +38,7 @@ def resolve(
         issuer=config.issuer or origin_of(token_url),
         token_url=token_url,
         authorize_url=config.authorize_url or _endpoint(found, "authorization_endpoint", config),
+        revocation_url=config.revocation_url or _endpoint(found, "revocation_endpoint", config),
         token_endpoint_auth=_token_endpoint_auth(config, found),
         scopes={**SCOPES, **(config.scopes or {})},
         wire_scopes=frozenset(config.wire_scopes or ()),
@@ -47,7 +48,12 @@ def resolve(
         narrowing=NarrowingProfile(config.narrowing or NarrowingProfile.UNPROVED),
         absent_scope=AbsentScope(config.absent_scope or AbsentScope.REFUSE),
         default_expires_in=config.default_expires_in or EXPIRES_IN,
+        refresh_kills_older_access_tokens=config.refresh_kills_older_access_tokens is True,
         replay_window=config.replay_window,
+        replay_kind=replay_kind(config),
+        refresh_reply_deadline=config.refresh_reply_deadline,
+        client_credentials_reply_deadline=config.client_credentials_reply_deadline,
+        unspent_statuses=frozenset(config.unspent_statuses),
         insecure_loopback=config.insecure_loopback,
     )
 

@@ -26,6 +26,7 @@ from broker.core.models import (
     Origin,
     Policy,
     Provider,
+    ReplayKind,
     RoleBinding,
     TokenEndpointAuth,
     Window,
@@ -107,6 +108,8 @@ def _provider(body: Body) -> Provider:
             "narrowing": NarrowingProfile(body["narrowing"]),
             "proof": _proof(body.get("proof")),
             "absent_scope": AbsentScope(body["absent_scope"]),
+            "replay_kind": None if body.get("replay_kind") is None else ReplayKind(body["replay_kind"]),
+            "unspent_statuses": frozenset(body.get("unspent_statuses", ())),
         }
     )
 

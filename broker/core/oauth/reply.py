@@ -4,7 +4,8 @@
     ─────────────  ─────────────────────────────────────────────────────────────────  ─────────────────────
     not_sent       no byte of the request was written                                 unspent
     not_consumed   429; 400 or 401 with a code that is checked before the token       unspent
-                   (invalid_client, invalid_request, …); 401 without a known code
+                   (invalid_client, invalid_request, …); 401 without a known code;
+                   a 5xx this provider is configured to answer before that
     refused        invalid_grant with any other 4xx                                   dead
     landed         2xx with a refresh token in it, whatever else is wrong or missing; spent, or still good when
                    a whole 200 with an access token and no refresh token              none came
@@ -109,6 +110,8 @@ def read_reply(  # noqa: PLR0913 - every fact a reading depends on
     retry_after = _retry_after(result.headers.get("retry-after"), now)
     if sandbox:
         return _told(Outcome.UNKNOWN, Cause.SANDBOX, grant_type, retry_after)
+    if result.status in provider.unspent_statuses:
+        return _told(Outcome.NOT_CONSUMED, Cause.STATUS_5XX, grant_type, retry_after)
     outcome, cause = _decide(result.status, error_code(result), grant_type)
     return _told(outcome, cause, grant_type, retry_after)
 

@@ -95,6 +95,12 @@ class Provider(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     ENDPOINT_ORIGINS_FIELD_NUMBER: _builtins.int
     PROVED_NARROWING_FIELD_NUMBER: _builtins.int
+    REVOCATION_URL_FIELD_NUMBER: _builtins.int
+    REPLAY_KIND_FIELD_NUMBER: _builtins.int
+    REFRESH_KILLS_OLDER_ACCESS_TOKENS_FIELD_NUMBER: _builtins.int
+    REFRESH_REPLY_DEADLINE_FIELD_NUMBER: _builtins.int
+    CLIENT_CREDENTIALS_REPLY_DEADLINE_FIELD_NUMBER: _builtins.int
+    UNSPENT_STATUSES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required."""
     preset: _builtins.str
@@ -121,6 +127,16 @@ class Provider(_message.Message):
     """Plain http to loopback; only from a configuration file."""
     proved_narrowing: _builtins.str
     """What ProveNarrowing last saw at this token endpoint; absent if nothing. Output only."""
+    revocation_url: _builtins.str
+    """The revocation endpoint (RFC 7009)."""
+    replay_kind: _builtins.str
+    """same_token or siblings: what the same refresh token sent again brings; only with a replay_window."""
+    refresh_kills_older_access_tokens: _builtins.bool
+    """Whether a refresh ends the access tokens the grant got before. Absent: the preset's careful value."""
+    refresh_reply_deadline: _builtins.int
+    """Seconds a refresh's reply is waited for, 1 to 60; absent: 60."""
+    client_credentials_reply_deadline: _builtins.int
+    """Seconds a client_credentials reply is waited for, 1 to 60; absent: 20."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScopeMapping]:
         """The scope map; product scopes named here replace the preset's."""
@@ -140,6 +156,10 @@ class Provider(_message.Message):
     @_builtins.property
     def endpoint_origins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Origins, beside the issuer's, where discovery may find endpoints."""
+
+    @_builtins.property
+    def unspent_statuses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Statuses from 500 to 599 that the provider answers before it reads the refresh token."""
 
     def __init__(
         self,
@@ -162,13 +182,32 @@ class Provider(_message.Message):
         resources: _abc.Iterable[_builtins.str] | None = ...,
         endpoint_origins: _abc.Iterable[_builtins.str] | None = ...,
         proved_narrowing: _builtins.str = ...,
+        revocation_url: _builtins.str = ...,
+        replay_kind: _builtins.str = ...,
+        refresh_kills_older_access_tokens: _builtins.bool | None = ...,
+        refresh_reply_deadline: _builtins.int | None = ...,
+        client_credentials_reply_deadline: _builtins.int | None = ...,
+        unspent_statuses: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_replay_window", b"_replay_window", "replay_window", b"replay_window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_client_credentials_reply_deadline", b"_client_credentials_reply_deadline", "_refresh_kills_older_access_tokens", b"_refresh_kills_older_access_tokens", "_refresh_reply_deadline", b"_refresh_reply_deadline", "_replay_window", b"_replay_window", "client_credentials_reply_deadline", b"client_credentials_reply_deadline", "refresh_kills_older_access_tokens", b"refresh_kills_older_access_tokens", "refresh_reply_deadline", b"refresh_reply_deadline", "replay_window", b"replay_window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_replay_window", b"_replay_window", "absent_scope", b"absent_scope", "api_origins", b"api_origins", "authorize_url", b"authorize_url", "base_url", b"base_url", "default_expires_in", b"default_expires_in", "endpoint_origins", b"endpoint_origins", "insecure_loopback", b"insecure_loopback", "issuer", b"issuer", "name", b"name", "narrowing", b"narrowing", "preset", b"preset", "proved_narrowing", b"proved_narrowing", "replay_window", b"replay_window", "resources", b"resources", "scopes", b"scopes", "token_endpoint_auth", b"token_endpoint_auth", "token_url", b"token_url", "wire_scopes", b"wire_scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_client_credentials_reply_deadline", b"_client_credentials_reply_deadline", "_refresh_kills_older_access_tokens", b"_refresh_kills_older_access_tokens", "_refresh_reply_deadline", b"_refresh_reply_deadline", "_replay_window", b"_replay_window", "absent_scope", b"absent_scope", "api_origins", b"api_origins", "authorize_url", b"authorize_url", "base_url", b"base_url", "client_credentials_reply_deadline", b"client_credentials_reply_deadline", "default_expires_in", b"default_expires_in", "endpoint_origins", b"endpoint_origins", "insecure_loopback", b"insecure_loopback", "issuer", b"issuer", "name", b"name", "narrowing", b"narrowing", "preset", b"preset", "proved_narrowing", b"proved_narrowing", "refresh_kills_older_access_tokens", b"refresh_kills_older_access_tokens", "refresh_reply_deadline", b"refresh_reply_deadline", "replay_kind", b"replay_kind", "replay_window", b"replay_window", "resources", b"resources", "revocation_url", b"revocation_url", "scopes", b"scopes", "token_endpoint_auth", b"token_endpoint_auth", "token_url", b"token_url", "unspent_statuses", b"unspent_statuses", "wire_scopes", b"wire_scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__client_credentials_reply_deadline: _TypeAlias = _typing.Literal["client_credentials_reply_deadline"]  # noqa: Y015
+    _WhichOneofArgType__client_credentials_reply_deadline: _TypeAlias = _typing.Literal["_client_credentials_reply_deadline", b"_client_credentials_reply_deadline"]  # noqa: Y015
+    _WhichOneofReturnType__refresh_kills_older_access_tokens: _TypeAlias = _typing.Literal["refresh_kills_older_access_tokens"]  # noqa: Y015
+    _WhichOneofArgType__refresh_kills_older_access_tokens: _TypeAlias = _typing.Literal["_refresh_kills_older_access_tokens", b"_refresh_kills_older_access_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__refresh_reply_deadline: _TypeAlias = _typing.Literal["refresh_reply_deadline"]  # noqa: Y015
+    _WhichOneofArgType__refresh_reply_deadline: _TypeAlias = _typing.Literal["_refresh_reply_deadline", b"_refresh_reply_deadline"]  # noqa: Y015
     _WhichOneofReturnType__replay_window: _TypeAlias = _typing.Literal["replay_window"]  # noqa: Y015
     _WhichOneofArgType__replay_window: _TypeAlias = _typing.Literal["_replay_window", b"_replay_window"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__client_credentials_reply_deadline) -> _WhichOneofReturnType__client_credentials_reply_deadline | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__refresh_kills_older_access_tokens) -> _WhichOneofReturnType__refresh_kills_older_access_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__refresh_reply_deadline) -> _WhichOneofReturnType__refresh_reply_deadline | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__replay_window) -> _WhichOneofReturnType__replay_window | None: ...
 
 Global___Provider: _TypeAlias = Provider  # noqa: Y015
