@@ -55,6 +55,12 @@ class Metrics:
             ["provider", "outcome"],
             registry=registry,
         )
+        self._revocations = Counter(
+            "aries_broker_revocations",
+            "Tokens a provider was told are not to be used any more, by how that went.",
+            ["provider", "told"],
+            registry=registry,
+        )
         self._journal = Gauge(
             "aries_broker_journal_entries",
             "Received refresh tokens that only this process's journal holds.",
@@ -118,6 +124,12 @@ class Metrics:
         """Count and log an entry that the disk did not take."""
         self._journal_failures.inc()
         log.error("journal_failed", grant_id=grant_id)
+
+    def revocation_finished(self, provider: str, client: str, told: str) -> None:
+        """Count one token a provider was told of; one that has to be told again is logged."""
+        self._revocations.labels(provider, told).inc()
+        if told not in {"revoked", "unsupported"}:
+            log.warning("revocation_failed", provider=provider, client=client, told=told)
 
     def client_refused(self, provider: str, client: str, *, refused: bool) -> None:
         """Show, and log when it begins, that a provider refuses a client's credentials."""

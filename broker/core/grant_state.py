@@ -181,6 +181,13 @@ def to_revoke(state: GrantState) -> list[KeptToken]:
     return sorted(left, key=_age, reverse=True)
 
 
+def was_exchanged(state: GrantState, token: KeptToken) -> bool:
+    """Tell whether the provider gave another refresh token for this one, so that this one is spent."""
+    return token.first_sent_at is not None and any(
+        (one.consent, one.generation) == (token.consent, token.generation + 1) for one in state.tokens
+    )
+
+
 def display_state(state: GrantState) -> str:
     """Return the one word a grant is shown with: our hold before the provider's verdict before the redeem."""
     if state.hold in {Hold.REVOKING, Hold.REVOKED}:

@@ -261,11 +261,11 @@ class Obtain:
         except ScopeNotGrantedError as error:
             self._remember(wish, error, REFUSAL_MEMORY, LONGEST_MEMORY)
             raise
-        except (ProviderUnavailableError, ProviderRefusedClientError) as error:
+        except ProviderUnavailableError as error:
             wait = min(LONGEST_MEMORY, max(1.0, error.retry_after or 0.0))
             self._remember(wish, error, wait, wait)
             raise
-        except (RateLimitedError, ConsentRequiredError) as error:
+        except (RateLimitedError, ConsentRequiredError, ProviderRefusedClientError) as error:
             self._remember(wish, error, 1.0, 1.0)
             raise
 
@@ -294,14 +294,14 @@ class Obtain:
         read_at = self._clock.boottime()
         found = await self._access_tokens.find_access_tokens([wish.key])
         stored = found.get(wish.key)
-        return None if stored is None else await self._receive.open(wish, stored, read_at)
+        return None if stored is None else await self._receive.open(wish.token_origin, stored, read_at)
 
     async def _appears(self, wish: Wish, need: Need, seconds: float) -> bool:
         """Look out, once at least, for a token that another owner brings."""
         until = self._clock.boottime() + seconds
         while True:
             seen = await self._lookout.look(wish.key)
-            token = None if seen is None else await self._receive.open(wish, seen[0], seen[1])
+            token = None if seen is None else await self._receive.open(wish.token_origin, seen[0], seen[1])
             if self._does(token, need):
                 return True
             if self._clock.boottime() >= until:

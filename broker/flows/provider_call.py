@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from broker.core.errors import ProviderRefusedClientError, RateLimitedError
-from broker.core.models import Limit, LimitTarget, TokenEndpointAuth
-from broker.core.oauth.reply import Reading, read_reply, refuse_echo
+from broker.core.models import Limit, LimitTarget
+from broker.core.oauth.reply import Outcome, Reading, read_reply, refuse_echo
 from broker.core.oauth.rfc6749 import (
     ClientCredentials,
     HttpReply,
@@ -18,20 +18,17 @@ from broker.core.oauth.rfc6749 import (
     SendFailure,
     build_token_request,
 )
-from broker.core.sealing import client_secret_binding
 from broker.core.secret import Secret
+from broker.flows.client_breaker import ClientBreaker
 from broker.flows.limits import charges_for, spend
+from broker.flows.prove_client import ProveClient
 from broker.flows.wish import Wish
 from broker.ports import (
-    AssertionSigner,
     Buckets,
-    Cipher,
     Clock,
     NotSentError,
     RedeemTelemetry,
     ReplyLostError,
-    SealBrokenError,
-    SecretStore,
     TokenEndpoint,
 )
 
@@ -54,20 +51,18 @@ class ProviderCall:
     def __init__(  # noqa: PLR0913 - each is a port
         self,
         *,
-        secrets: SecretStore,
-        cipher: Cipher,
+        prove_client: ProveClient,
+        breaker: ClientBreaker,
         endpoint: TokenEndpoint,
-        signer: AssertionSigner,
         buckets: Buckets,
         clock: Clock,
         telemetry: RedeemTelemetry,
         limits: Callable[[], Sequence[Limit]],
         refuse_sandbox: bool,
     ) -> None:
-        self._secrets = secrets
-        self._cipher = cipher
+        self._prove_client = prove_client
+        self._breaker = breaker
         self._endpoint = endpoint
-        self._signer = signer
         self._buckets = buckets
         self._clock = clock
         self._telemetry = telemetry
@@ -92,34 +87,15 @@ class ProviderCall:
                 await asyncio.sleep(error.retry_after)
 
     async def prepare(self, wish: Wish, grant: ClientCredentials | RefreshToken) -> PreparedCall:
-        """Open the client's secret and build the request.
+        """Let our client prove itself and build the request.
 
         Raises:
-            ProviderRefusedClientError: the client has no secret that opens for this token endpoint.
+            ProviderRefusedClientError: the client has no secret that can be sent now.
             StoreUnavailableError: the secret cannot be had now.
         """
-        stored = await self._secrets.current_secret(wish.client.id)
-        if stored is None:
-            raise ProviderRefusedClientError(
-                "the grant's client has no secret yet; operators have to add one", cause="no_secret"
-            )
-        try:
-            secret = await self._cipher.open(
-                stored.sealed, client_secret_binding(wish.client.id, stored.version, wish.token_origin)
-            )
-        except SealBrokenError as error:
-            raise ProviderRefusedClientError(
-                "the client's secret was entered for another token endpoint; operators have to enter it again",
-                cause="secret_sealed_elsewhere",
-            ) from error
-        secrets = (secret, grant.token) if isinstance(grant, RefreshToken) else (secret,)
-        return PreparedCall(self._build(wish, secret, grant), stored.version, secrets)
-
-    def _build(self, wish: Wish, secret: Secret, grant: ClientCredentials | RefreshToken) -> HttpRequest:
-        assertion = None
-        if wish.provider.token_endpoint_auth is TokenEndpointAuth.PRIVATE_KEY_JWT:
-            assertion = self._signer.sign(wish.provider, wish.client, secret, now=self._clock.now())
-        return build_token_request(wish.provider, wish.client, secret, grant, assertion=assertion)
+        proved = await self._prove_client(wish.provider, wish.client)
+        secrets = (proved.secret, grant.token) if isinstance(grant, RefreshToken) else (proved.secret,)
+        return PreparedCall(build_token_request(wish.provider, grant, proved.proof), proved.version, secrets)
 
     async def send(
         self, wish: Wish, prepared: PreparedCall, before_write: Callable[[], Awaitable[None]], reply_deadline: float
@@ -148,5 +124,13 @@ class ProviderCall:
             refuse_sandbox=self._refuse_sandbox,
         )
         reading = refuse_echo(reading, prepared.secrets, wish.grant.type)
+        self._note_belief(wish, prepared, reading)
         self._telemetry.redeem_finished(wish.provider.name, wish.client.name, reading.outcome.value, reading.cause)
         return reading
+
+    def _note_belief(self, wish: Wish, prepared: PreparedCall, reading: Reading) -> None:
+        """Note whether our client was believed; most ways to fail say nothing of that."""
+        if isinstance(reading.error, ProviderRefusedClientError):
+            self._breaker.refused(wish.provider, wish.client, prepared.secret_version)
+        elif reading.outcome in {Outcome.LANDED, Outcome.REFUSED}:
+            self._breaker.believed(wish.provider, wish.client)

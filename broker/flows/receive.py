@@ -117,11 +117,11 @@ class Receive:
         renew_ms = None if token.renew_at is None else round((token.renew_at - now) * 1000)
         return {"remaining_ms": round(token.remaining(now) * 1000), "renew_ms": renew_ms}
 
-    async def open(self, wish: Wish, stored: StoredAccessToken, read_at: float) -> CachedToken | None:
+    async def open(self, token_origin: str, stored: StoredAccessToken, read_at: float) -> CachedToken | None:
         """Return a stored token for use, or None when it was sealed for another endpoint or row.
 
         Args:
-            wish: whose provider says which endpoint's tokens may be served.
+            token_origin: origin of the token endpoint that tokens may come from.
             stored: as read.
             read_at: CLOCK_BOOTTIME seconds before the statement that read it.
         """
@@ -131,7 +131,7 @@ class Receive:
             stored.granted,
             verified=stored.verified,
             life_ms=stored.life_ms,
-            token_origin=wish.token_origin,
+            token_origin=token_origin,
         )
         try:
             access_token = await self._cipher.open(stored.sealed, binding)
@@ -147,7 +147,7 @@ class Receive:
             life=stored.life_ms / 1000,
             ends_at=read_at + min(stored.remaining_ms, stored.life_ms) / 1000,
             lifetime_assumed=stored.lifetime_assumed,
-            token_origin=wish.token_origin,
+            token_origin=token_origin,
             renew_at=None if stored.renew_ms is None else read_at + stored.renew_ms / 1000,
         )
 

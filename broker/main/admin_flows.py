@@ -19,6 +19,7 @@ from broker.flows.check_config import CheckConfig
 from broker.flows.edit_object import EditObject
 from broker.flows.explain_policy import ExplainPolicy
 from broker.flows.first_secrets import FirstSecrets
+from broker.flows.hold_grant import HoldGrant
 from broker.flows.import_grant import ImportGrant
 from broker.flows.list_events import ListEvents
 from broker.flows.read_config import ReadConfig
@@ -101,7 +102,11 @@ def admin_flows(base: Foundation, settings: Settings, tokens: TokenFlows) -> Adm
             prove_narrowing=tokens.prove_narrowing,
         ),
         SECRETS_SERVICE: SecretsServicer(AddFirstSecret(catalogs=store, first_secrets=first_secrets)),
-        GRANTS_SERVICE: GrantsServicer(read_config=read_config, import_grant=import_grant),
+        GRANTS_SERVICE: GrantsServicer(
+            read_config=read_config,
+            import_grant=import_grant,
+            hold_grant=HoldGrant(grants=store, access_tokens=store, clock=clock, soon=tokens.tend_grants.soon),
+        ),
         KEYS_SERVICE: KeysServicer(api_keys),
         AUDIT_SERVICE: AuditServicer(ListEvents(log=base.audit_log, audit=audit, clock=clock)),
     }

@@ -8,6 +8,7 @@ from random import Random, SystemRandom
 
 from broker.adapters.client_assertion import ClientAssertionSigner
 from broker.core.models import GrantType
+from broker.flows.client_breaker import ClientBreaker
 from broker.flows.decide import Decide
 from broker.flows.drain_journal import DrainJournal
 from broker.flows.get_token import GetToken
@@ -16,6 +17,7 @@ from broker.flows.lease_grant import LeaseGrant
 from broker.flows.lookout import Lookout
 from broker.flows.obtain import Obtain
 from broker.flows.prospects import Prospects
+from broker.flows.prove_client import ProveClient
 from broker.flows.prove_narrowing import ProveNarrowing
 from broker.flows.provider_call import ProviderCall
 from broker.flows.receive import Receive
@@ -23,6 +25,8 @@ from broker.flows.redeem_client_credentials import RedeemClientCredentials
 from broker.flows.redeem_now import RedeemNow
 from broker.flows.redeem_refresh_token import RedeemRefreshToken
 from broker.flows.redeem_under_lease import RedeemUnderLease
+from broker.flows.revoke_tokens import RevokeTokens
+from broker.flows.tend_grants import TendGrants
 from broker.flows.token_cache import TokenCache
 from broker.main.foundation import Foundation
 
@@ -36,11 +40,15 @@ class TokenFlows:
     redeem_now: RedeemNow
     prove_narrowing: ProveNarrowing
     drain_journal: DrainJournal
+    tend_grants: TendGrants
 
     async def aclose(self, grace: float) -> None:
         """Wait up to `grace` seconds for redeems that run and tokens the store has not taken yet."""
         await asyncio.gather(
-            self.obtain.aclose(grace), self.prove_narrowing.aclose(grace), self.drain_journal.aclose(grace)
+            self.obtain.aclose(grace),
+            self.prove_narrowing.aclose(grace),
+            self.tend_grants.aclose(grace),
+            self.drain_journal.aclose(grace),
         )
 
 
@@ -49,18 +57,22 @@ def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
     random = SystemRandom()
     receive = Receive(base.keyring, base.clock, random)
     cache = TokenCache()
+    breaker = ClientBreaker(clock=base.clock, telemetry=base.metrics)
+    prove_client = ProveClient(
+        secrets=base.store, cipher=base.keyring, signer=ClientAssertionSigner(), breaker=breaker, clock=base.clock
+    )
     call = ProviderCall(
-        secrets=base.store,
-        cipher=base.keyring,
+        prove_client=prove_client,
+        breaker=breaker,
         endpoint=base.endpoint,
-        signer=ClientAssertionSigner(),
         buckets=base.buckets,
         clock=base.clock,
         telemetry=base.metrics,
         limits=lambda: base.view.catalog.limits,
         refuse_sandbox=refuse_sandbox,
     )
-    redeem_refresh_token = _redeem_refresh_token(base, call, receive, random)
+    lease_grant = LeaseGrant(grants=base.store, heart=base.heart, times=base.times, owner=base.owner)
+    redeem_refresh_token = _redeem_refresh_token(base, call, receive, lease_grant, random)
     redeem_client_credentials = RedeemClientCredentials(
         grants=base.store,
         access_tokens=base.store,
@@ -109,10 +121,32 @@ def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
             telemetry=base.metrics,
             owner=base.owner,
         ),
+        tend_grants=TendGrants(
+            view=base.view,
+            grants=base.store,
+            lease_grant=lease_grant,
+            redeem=redeem_refresh_token,
+            revoke_tokens=RevokeTokens(
+                view=base.view,
+                grants=base.store,
+                access_tokens=base.store,
+                receive=receive,
+                cipher=base.keyring,
+                prove_client=prove_client,
+                breaker=breaker,
+                endpoint=base.endpoint,
+                clock=base.clock,
+                telemetry=base.metrics,
+            ),
+            clock=base.clock,
+            random=random,
+        ),
     )
 
 
-def _redeem_refresh_token(base: Foundation, call: ProviderCall, receive: Receive, random: Random) -> RedeemRefreshToken:
+def _redeem_refresh_token(
+    base: Foundation, call: ProviderCall, receive: Receive, lease_grant: LeaseGrant, random: Random
+) -> RedeemRefreshToken:
     under_lease = RedeemUnderLease(
         grants=base.store,
         access_tokens=base.store,
@@ -129,7 +163,7 @@ def _redeem_refresh_token(base: Foundation, call: ProviderCall, receive: Receive
     return RedeemRefreshToken(
         grants=base.store,
         access_tokens=base.store,
-        lease_grant=LeaseGrant(grants=base.store, heart=base.heart, times=base.times, owner=base.owner),
+        lease_grant=lease_grant,
         under_lease=under_lease,
         heart=base.heart,
         clock=base.clock,

@@ -43,6 +43,9 @@ class RedeemTelemetry(Protocol):
     def journal_failed(self, grant_id: str) -> None:
         """Say that this process's disk did not take an entry of the journal."""
 
+    def revocation_finished(self, provider: str, client: str, told: str) -> None:
+        """Count one token a provider was told of, by how that went (`core/oauth/rfc7009.Told`)."""
+
     def client_refused(self, provider: str, client: str, *, refused: bool) -> None:
         """Say whether a provider refuses a client's credentials."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from aries.broker.admin.v1 import audit_pb2, grants_pb2, keys_pb2
 from broker.core.audit import AuditEvent
 from broker.core.models import ApiKey, Grant
-from broker.ports import AttemptRecord
+from broker.ports import AttemptRecord, StoredAccessToken
 
 
 def grant_status(grant: Grant) -> grants_pb2.GrantStatus:
@@ -27,17 +28,29 @@ def grant_status(grant: Grant) -> grants_pb2.GrantStatus:
         epoch=state.epoch,
         consented=state.current is not None,
         origin=grant.origin.value,
+        failures=state.failures,
+        in_doubt=state.first_sent_at is not None,
     )
+
+
+def live_token(token: StoredAccessToken) -> grants_pb2.LiveToken:
+    """Return what is told of an access token that lives."""
+    remaining = Duration()
+    remaining.FromMilliseconds(token.remaining_ms)
+    return grants_pb2.LiveToken(fingerprint=token.fingerprint, provider_scopes=token.granted, remaining=remaining)
 
 
 def attempt_message(record: AttemptRecord) -> grants_pb2.Attempt:
     """Return one line of a grant's history."""
+    recorded_at = Timestamp()
+    recorded_at.FromDatetime(record.recorded_at)
     return grants_pb2.Attempt(
         attempt=record.attempt,
         owner=record.owner,
         secret_version=record.secret_version,
         outcome=record.outcome,
         cause=record.cause,
+        recorded_at=recorded_at,
     )
 
 

@@ -21,6 +21,7 @@ POLICY_CALLERS: Final[frozenset[Role]] = frozenset()
 """No role: any authenticated caller, and policy decides."""
 
 _ADMIN: Final = frozenset({Role.ADMIN})
+_OPERATORS: Final = frozenset({Role.ADMIN, Role.OPERATOR})
 _READERS: Final = frozenset({Role.ADMIN, Role.OPERATOR, Role.AUDITOR})
 
 
@@ -97,8 +98,12 @@ _LISTED: Final = (
         "ImportRefreshToken",
         grants_pb2.ImportRefreshTokenRequest,
         grants_pb2.ImportRefreshTokenResponse,
-        frozenset({Role.ADMIN, Role.OPERATOR}),
+        _OPERATORS,
     ),
+    _admin(GRANTS_SERVICE, "Freeze", grants_pb2.FreezeRequest, grants_pb2.FreezeResponse, _OPERATORS),
+    _admin(GRANTS_SERVICE, "Unfreeze", grants_pb2.UnfreezeRequest, grants_pb2.UnfreezeResponse, _OPERATORS),
+    _admin(GRANTS_SERVICE, "RevokeGrant", grants_pb2.RevokeGrantRequest, grants_pb2.RevokeGrantResponse, _OPERATORS),
+    _admin(GRANTS_SERVICE, "Settle", grants_pb2.SettleRequest, grants_pb2.SettleResponse, _OPERATORS),
     _admin(KEYS_SERVICE, "CreateApiKey", keys_pb2.CreateApiKeyRequest, keys_pb2.CreateApiKeyResponse, _ADMIN),
     _admin(KEYS_SERVICE, "ListApiKeys", keys_pb2.ListApiKeysRequest, keys_pb2.ListApiKeysResponse, _READERS),
     _admin(KEYS_SERVICE, "DisableApiKey", keys_pb2.DisableApiKeyRequest, keys_pb2.DisableApiKeyResponse, _ADMIN),

@@ -9,13 +9,30 @@ from urllib.parse import parse_qs, unquote_plus
 import pytest
 
 from broker.core.models import TokenEndpointAuth
-from broker.core.oauth.rfc6749 import ClientCredentials, RefreshToken, build_token_request
+from broker.core.oauth.rfc6749 import (
+    ClientCredentials,
+    ClientProof,
+    HttpRequest,
+    RefreshToken,
+    build_token_request,
+)
 from broker.core.oauth.rfc7523 import client_assertion_claims
 from broker.core.secret import Secret
 from tests.core.oauth_values import CLIENT, NOW, PROVIDER, provider
 
 SECRET = Secret("s:e c&r=é%t")
 READ = ClientCredentials(frozenset({"trade", "read"}))
+
+
+def build(
+    grant: ClientCredentials | RefreshToken,
+    method: TokenEndpointAuth = TokenEndpointAuth.CLIENT_SECRET_POST,
+    secret: Secret | None = SECRET,
+    assertion: str | None = None,
+) -> HttpRequest:
+    """Build the request for a provider with this method."""
+    proof = ClientProof(method, CLIENT.client_id, secret, assertion)
+    return build_token_request(provider(token_endpoint_auth=method), grant, proof)
 
 
 def form(body: bytes) -> dict[str, str]:
@@ -27,9 +44,7 @@ def form(body: bytes) -> dict[str, str]:
 
 def test_basic_urlencodes_both_halves() -> None:
     """client_secret_basic form-urlencodes id and secret before joining them (RFC 6749 §2.3.1)."""
-    request = build_token_request(
-        provider(token_endpoint_auth=TokenEndpointAuth.CLIENT_SECRET_BASIC), CLIENT, SECRET, READ
-    )
+    request = build(READ, TokenEndpointAuth.CLIENT_SECRET_BASIC)
     scheme, _, credentials = request.headers["authorization"].partition(" ")
     halves = base64.b64decode(credentials).decode().split(":")
     assert ("Basic", [CLIENT.client_id, SECRET.reveal()]) == (scheme, [unquote_plus(half) for half in halves])
@@ -38,7 +53,7 @@ def test_basic_urlencodes_both_halves() -> None:
 
 def test_post_puts_the_secret_into_the_form() -> None:
     """client_secret_post sends id and secret in the body and nothing in a header."""
-    request = build_token_request(PROVIDER, CLIENT, SECRET, READ)
+    request = build(READ)
     assert {
         "grant_type": "client_credentials",
         "scope": "read trade",
@@ -51,9 +66,7 @@ def test_post_puts_the_secret_into_the_form() -> None:
 def test_json_sends_a_json_object() -> None:
     """client_secret_json sends the same members as a JSON object."""
     grant = RefreshToken(Secret("rt-1"), frozenset({"read"}), "https://api.example")
-    request = build_token_request(
-        provider(token_endpoint_auth=TokenEndpointAuth.CLIENT_SECRET_JSON), CLIENT, SECRET, grant
-    )
+    request = build(grant, TokenEndpointAuth.CLIENT_SECRET_JSON)
     assert {
         "grant_type": "refresh_token",
         "refresh_token": "rt-1",
@@ -67,8 +80,7 @@ def test_json_sends_a_json_object() -> None:
 
 def test_private_key_jwt_sends_the_assertion_and_no_secret() -> None:
     """private_key_jwt sends the assertion; the private key is not looked at."""
-    keyed = provider(token_endpoint_auth=TokenEndpointAuth.PRIVATE_KEY_JWT)
-    request = build_token_request(keyed, CLIENT, Secret("PRIVATE"), READ, assertion="a.b.c")
+    request = build(READ, TokenEndpointAuth.PRIVATE_KEY_JWT, Secret("PRIVATE"), "a.b.c")
     assert {
         "grant_type": "client_credentials",
         "scope": "read trade",
@@ -81,7 +93,7 @@ def test_private_key_jwt_sends_the_assertion_and_no_secret() -> None:
 
 def test_a_refresh_without_scopes_sends_no_scope() -> None:
     """A refresh sends `scope` only when told to."""
-    request = build_token_request(PROVIDER, CLIENT, SECRET, RefreshToken(Secret("rt-1")))
+    request = build(RefreshToken(Secret("rt-1")))
     assert "scope" not in form(request.body)
 
 
@@ -93,19 +105,19 @@ def test_a_refresh_without_scopes_sends_no_scope() -> None:
 def test_an_empty_scope_set_is_refused(grant: ClientCredentials | RefreshToken) -> None:
     """No request is built whose `scope` would be empty: that may mean everything."""
     with pytest.raises(ValueError, match="without scopes"):
-        build_token_request(PROVIDER, CLIENT, SECRET, grant)
+        build(grant)
 
 
 @pytest.mark.parametrize("method", list(TokenEndpointAuth))
 def test_a_missing_credential_is_refused(method: TokenEndpointAuth) -> None:
     """A request is never built unauthenticated."""
     with pytest.raises(ValueError, match="needs"):
-        build_token_request(provider(token_endpoint_auth=method), CLIENT, None, READ)
+        build(READ, method, None)
 
 
 def test_a_request_prints_no_secret() -> None:
     """The printed form of a request holds its URL only."""
-    request = build_token_request(PROVIDER, CLIENT, SECRET, READ)
+    request = build(READ)
     assert "HttpRequest(url='https://as.example/token')" == repr(request)
 
 

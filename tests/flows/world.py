@@ -41,15 +41,18 @@ from broker.core.sealing import client_secret_binding, refresh_token_binding
 from broker.core.secret import Secret
 from broker.core.urls import origin_of
 from broker.flows.catalog_view import CatalogView
+from broker.flows.client_breaker import ClientBreaker
 from broker.flows.decide import Decide, TokenRequest
 from broker.flows.drain_journal import DrainJournal
 from broker.flows.get_token import GetToken, IssuedToken
 from broker.flows.heart import Heart
+from broker.flows.hold_grant import HoldGrant
 from broker.flows.keep_received import KeepReceived
 from broker.flows.lease_grant import LeaseGrant
 from broker.flows.lookout import Lookout
 from broker.flows.obtain import Obtain
 from broker.flows.prospects import Prospects
+from broker.flows.prove_client import ProveClient
 from broker.flows.prove_narrowing import ProveNarrowing
 from broker.flows.provider_call import ProviderCall
 from broker.flows.receive import Receive
@@ -57,6 +60,8 @@ from broker.flows.redeem_client_credentials import RedeemClientCredentials
 from broker.flows.redeem_now import RedeemNow
 from broker.flows.redeem_refresh_token import RedeemRefreshToken
 from broker.flows.redeem_under_lease import RedeemUnderLease
+from broker.flows.revoke_tokens import RevokeTokens
+from broker.flows.tend_grants import TendGrants
 from broker.flows.token_cache import TokenCache
 from broker.flows.trail import Trail
 from broker.ports import AttemptRecord, ClientSecretVersion, DataKey, ObjectChange
@@ -213,6 +218,7 @@ class Endpoint:
         answers: what the next requests are answered: a reply, an exception to raise, or a function of the parameters.
         hold: while set, written requests wait for it; connect: what happens before the licence to write is asked for.
         rotates: the provider gives a new refresh token each time, and refuses any but the last.
+        ended: kind and value of each token it was told to revoke; on_end: what the next such requests are answered.
     """
 
     requests: list[dict[str, str]] = field(default_factory=list)
@@ -222,6 +228,8 @@ class Endpoint:
     hold: asyncio.Event | None = None
     rotates: bool = True
     live: str = FIRST
+    ended: list[tuple[str, str]] = field(default_factory=list)
+    on_end: list[HttpReply] = field(default_factory=list)
 
     async def send(
         self,
@@ -236,6 +244,8 @@ class Endpoint:
             await self.connect()
         await before_write()
         parameters = dict(parse_qsl(request.body.decode()))
+        if request.url == provider.revocation_url:
+            return self.end(parameters)
         number = len(self.requests) + 1
         self.requests.append(parameters)
         self.deadlines.append(reply_deadline)
@@ -246,6 +256,11 @@ class Endpoint:
         if isinstance(answer, Exception):
             raise answer
         return answer(parameters) if callable(answer) else answer
+
+    def end(self, parameters: Mapping[str, str]) -> HttpReply:
+        """Answer a revocation request."""
+        self.ended.append((parameters["token_type_hint"], parameters["token"]))
+        return self.on_end.pop(0) if self.on_end else reply(200, {})
 
     def usual(self, parameters: Mapping[str, str], number: int) -> HttpReply:
         """Answer as a well-behaved provider: exactly what is asked, the whole grant if nothing is."""
@@ -291,6 +306,7 @@ class Counted:
         self.journal: list[int] = []
         self.journal_failures = 0
         self.clients_refused: list[bool] = []
+        self.revocations: list[str] = []
 
     def store_refused(self, grant_id: str, step: str, cause: str) -> None:
         self.refused.append((step, cause))
@@ -300,6 +316,9 @@ class Counted:
 
     def journal_failed(self, grant_id: str) -> None:
         self.journal_failures += 1
+
+    def revocation_finished(self, provider: str, client: str, told: str) -> None:
+        self.revocations.append(told)
 
     def client_refused(self, provider: str, client: str, *, refused: bool) -> None:
         self.clients_refused.append(refused)
@@ -359,6 +378,8 @@ class Replica:
     receive: Receive
     lookout: Lookout
     refresh: RedeemRefreshToken
+    tend: TendGrants
+    hold: HoldGrant
     trails: list[Trail] = field(default_factory=list)
 
     async def get(
@@ -487,11 +508,14 @@ class World:
         receive = Receive(self.keyring, self.clock, random)
         cache = TokenCache()
         telemetry: Any = self.counted
+        breaker = ClientBreaker(clock=self.clock, telemetry=telemetry)
+        prove_client = ProveClient(
+            secrets=store, cipher=self.keyring, signer=Signer(), breaker=breaker, clock=self.clock
+        )
         call = ProviderCall(
-            secrets=store,
-            cipher=self.keyring,
+            prove_client=prove_client,
+            breaker=breaker,
             endpoint=self.endpoint,
-            signer=Signer(),
             buckets=self.buckets,
             clock=self.clock,
             telemetry=telemetry,
@@ -518,6 +542,26 @@ class World:
             under_lease=under_lease,
             heart=heart,
             clock=self.clock,
+        )
+        tend = TendGrants(
+            view=view,
+            grants=store,
+            lease_grant=LeaseGrant(grants=store, heart=heart, times=TIMES, owner=owner),
+            redeem=refresh,
+            revoke_tokens=RevokeTokens(
+                view=view,
+                grants=store,
+                access_tokens=store,
+                receive=receive,
+                cipher=self.keyring,
+                prove_client=prove_client,
+                breaker=breaker,
+                endpoint=self.endpoint,
+                clock=self.clock,
+                telemetry=telemetry,
+            ),
+            clock=self.clock,
+            random=random,
         )
         credentials = RedeemClientCredentials(
             grants=store,
@@ -564,6 +608,8 @@ class World:
             receive=receive,
             lookout=lookout,
             refresh=refresh,
+            tend=tend,
+            hold=HoldGrant(grants=store, access_tokens=store, clock=self.clock, soon=tend.soon),
         )
 
 

@@ -25,6 +25,7 @@ from broker.core.models import NarrowingProfile
 from broker.core.secret import Secret
 from broker.flows.add_secret import AddFirstSecret
 from broker.flows.explain_policy import ExplainPolicy
+from broker.flows.hold_grant import HoldGrant
 from broker.flows.import_grant import ImportGrant
 from broker.flows.list_events import ListEvents
 from broker.flows.prove_narrowing import Proof, ProveNarrowing
@@ -231,7 +232,9 @@ async def test_secrets_and_refresh_tokens_go_in(kit: AdminKit, config: ConfigSer
     importing = ImportGrant(
         catalogs=kit.store, grants=kit.store, cipher=kit.keyring, clock=kit.clock, redeem_now=rotates
     )
-    grants = GrantsServicer(read_config=read, import_grant=importing)
+    soon: list[str] = []
+    holding = HoldGrant(grants=kit.store, access_tokens=kit.store, clock=kit.clock, soon=soon.append)
+    grants = GrantsServicer(read_config=read, import_grant=importing, hold_grant=holding)
     token = grants_pb2.ImportRefreshTokenRequest(grant="g", refresh_token="canary")
     imported = await grants.import_refresh_token(token, call())
     assert (imported.rotated, len(imported.warnings)) == (True, 1)
@@ -249,6 +252,13 @@ async def test_secrets_and_refresh_tokens_go_in(kit: AdminKit, config: ConfigSer
     last = await grants.list_grants(grants_pb2.ListGrantsRequest(page_token="g"), call())
     assert (["h"], "") == ([grant.name for grant in last.grants], last.next_page_token)
     assert "canary" not in repr((imported, status, page))
+    frozen = await grants.freeze(grants_pb2.FreezeRequest(name="g"), call())
+    let_go = await grants.unfreeze(grants_pb2.UnfreezeRequest(name="g"), call())
+    revoked = await grants.revoke_grant(grants_pb2.RevokeGrantRequest(name="g"), call())
+    assert ["frozen", "none", "revoking"] == [said.grant.hold for said in (frozen, let_go, revoked)]
+    with pytest.raises(InvalidRequestError):
+        await grants.settle(grants_pb2.SettleRequest(name="g"), call())
+    assert 3 == len(soon)
 
 
 async def test_a_key_is_shown_once(kit: AdminKit) -> None:

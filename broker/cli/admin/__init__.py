@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from broker.cli.access import Access, Address, ApiKeyFile
-from broker.cli.admin import api_keys, audit, clients, grants, objects, policies, providers
+from broker.cli.admin import api_keys, audit, clients, holds, objects, policies, providers
 
 app = typer.Typer(help="Operate a broker.", no_args_is_help=True)
 
@@ -18,7 +18,7 @@ def admin(context: typer.Context, address: Address = None, api_key_file: ApiKeyF
 
 app.add_typer(providers.app, name="providers")
 app.add_typer(clients.app, name="clients")
-app.add_typer(grants.app, name="grants")
+app.add_typer(holds.app, name="grants")
 app.add_typer(policies.app, name="policies")
 app.add_typer(objects.build_app(objects.LIMITS), name="limits")
 app.add_typer(objects.build_app(objects.ISSUERS), name="issuers")

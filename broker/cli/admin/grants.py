@@ -14,6 +14,7 @@ from broker.cli.secrets import SecretFile, Stdin, read_secret
 
 PAGE_SIZE: Final = 500
 COLUMNS: Final = ("name", "client", "type", "scopes", "phase", "health", "hold", "consented", "origin")
+HISTORY: Final = ("attempt", "recorded_at", "owner", "secret_version", "outcome", "cause")
 
 app = build_writing_app(GRANTS)
 
@@ -49,7 +50,7 @@ def show(context: typer.Context, name: Name, *, json: Json = False) -> None:
     print_fields(to_dict(response.grant))
     if response.attempts:
         print_line("")
-        print_table(("attempt", "owner", "secret_version", "outcome", "cause"), map(to_dict, response.attempts))
+        print_table(HISTORY, map(to_dict, response.attempts))
 
 
 @app.command("import")

@@ -29,8 +29,10 @@ _NESTED_TYPES: Final = {
 }
 
 
-def error_code(reply: HttpReply) -> str | None:
+def error_code(reply: HttpReply, further: frozenset[str] = frozenset()) -> str | None:
     """Return the RFC 6749 §5.2 (or RFC 8707 §2) code of an error reply, or None when it states none we know.
+
+    `further` are codes that the endpoint asked has beside these.
 
     Shapes: RFC style and flat (`error` a string, further `codes[].code`), nested (`error.code`, `error.type`), in upper
     or lower case; anything else, empty and HTML included, states none. A specific code goes before a nested `type`.
@@ -41,7 +43,7 @@ def error_code(reply: HttpReply) -> str | None:
         return None
     if not isinstance(members, dict):
         return None
-    known = (word for word in _words(members) if word in _CODES)
+    known = (word for word in _words(members) if word in _CODES or word in further)
     return next(known, None) or _nested_type(members)
 
 

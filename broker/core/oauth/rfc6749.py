@@ -1,15 +1,15 @@
-"""RFC 6749: token requests built, and the messages as values; `reply.py` reads what comes back. No I/O."""
+"""RFC 6749: requests built, and the messages as values; `reply.py` reads what comes back. No I/O."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 from urllib.parse import quote_plus, urlencode
 
-from broker.core.models import Client, GrantType, Provider, TokenEndpointAuth
+from broker.core.models import GrantType, Provider, TokenEndpointAuth
 from broker.core.secret import Secret
 
 _T = TypeVar("_T")
@@ -19,7 +19,7 @@ JWT_BEARER: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A POST to a token endpoint. `body` and `headers` hold secrets: the type prints neither."""
+    """A POST to a token or revocation endpoint. `body` and `headers` hold secrets: the type prints neither."""
 
     url: str
     headers: Mapping[str, str]
@@ -61,6 +61,16 @@ class SendFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientProof:
+    """How our client proves itself (RFC 6749 §2.3): `secret`, or for private_key_jwt the signed `assertion`."""
+
+    method: TokenEndpointAuth
+    client_id: str
+    secret: Secret | None
+    assertion: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ClientCredentials:
     """The client's own rights (RFC 6749 §4.4). `scopes` are wire scopes; `resource` (RFC 8707) may be empty."""
 
@@ -87,39 +97,37 @@ class RefreshToken:
         return GrantType.REFRESH_TOKEN
 
 
-def build_token_request(
-    provider: Provider,
-    client: Client,
-    client_secret: Secret | None,
-    grant: ClientCredentials | RefreshToken,
-    *,
-    assertion: str | None = None,
-) -> HttpRequest:
+def build_token_request(provider: Provider, grant: ClientCredentials | RefreshToken, proof: ClientProof) -> HttpRequest:
     """Build the POST to the token endpoint, authenticated in the provider's one configured way (RFC 6749 §2.3).
-
-    `client_secret` is not looked at for private_key_jwt; `assertion` is the signed RFC 7523 assertion for just that.
 
     Raises:
         ValueError: client credentials or a narrowed refresh without any scope (an absent `scope` may mean everything),
             or the credential that the provider's method needs is missing.
     """
-    parameters = _grant_parameters(grant)
+    as_json = proof.method is TokenEndpointAuth.CLIENT_SECRET_JSON
+    return authenticated_post(provider.token_url, _grant_parameters(grant), proof, as_json=as_json)
+
+
+def authenticated_post(
+    url: str, parameters: Mapping[str, str], proof: ClientProof, *, as_json: bool = False
+) -> HttpRequest:
+    """Build a POST of these parameters in which our client proves itself.
+
+    Raises:
+        ValueError: the credential that the method needs is missing.
+    """
     headers = {"accept": "application/json"}
-    method = provider.token_endpoint_auth
-    if method is TokenEndpointAuth.PRIVATE_KEY_JWT:
-        signed = _needed(assertion, "an assertion")
-        parameters |= {"client_id": client.client_id, "client_assertion_type": JWT_BEARER, "client_assertion": signed}
-    elif method is TokenEndpointAuth.CLIENT_SECRET_BASIC:
-        headers["authorization"] = _basic(client.client_id, _needed(client_secret, "a secret").reveal())
+    sent = dict(parameters)
+    if proof.method is TokenEndpointAuth.PRIVATE_KEY_JWT:
+        signed = _needed(proof.assertion, "an assertion")
+        sent |= {"client_id": proof.client_id, "client_assertion_type": JWT_BEARER, "client_assertion": signed}
+    elif proof.method is TokenEndpointAuth.CLIENT_SECRET_BASIC:
+        headers["authorization"] = _basic(proof.client_id, _needed(proof.secret, "a secret").reveal())
     else:
-        parameters |= {"client_id": client.client_id, "client_secret": _needed(client_secret, "a secret").reveal()}
-    if method is TokenEndpointAuth.CLIENT_SECRET_JSON:
-        headers["content-type"] = "application/json"
-        body = json.dumps(parameters)
-    else:
-        headers["content-type"] = "application/x-www-form-urlencoded"
-        body = urlencode(parameters)
-    return HttpRequest(provider.token_url, headers, body.encode())
+        sent |= {"client_id": proof.client_id, "client_secret": _needed(proof.secret, "a secret").reveal()}
+    headers["content-type"] = "application/json" if as_json else "application/x-www-form-urlencoded"
+    body = json.dumps(sent) if as_json else urlencode(sent)
+    return HttpRequest(url, headers, body.encode())
 
 
 def _grant_parameters(grant: ClientCredentials | RefreshToken) -> dict[str, str]:

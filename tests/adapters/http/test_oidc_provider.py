@@ -20,7 +20,7 @@ from broker.adapters.provider_http import ProviderHttp
 from broker.core.errors import Reason
 from broker.core.models import Client, Origin, Provider, TokenEndpointAuth
 from broker.core.oauth.reply import Outcome, Reading, read_reply
-from broker.core.oauth.rfc6749 import ClientCredentials, RefreshToken, build_token_request
+from broker.core.oauth.rfc6749 import ClientCredentials, ClientProof, RefreshToken, build_token_request
 from broker.core.provider_config import ProviderConfig
 from broker.core.secret import Secret
 from tests.support.oidc import OidcProvider, oidc_provider
@@ -58,7 +58,8 @@ async def ask(
     async def before_write() -> None:
         """Let it be written."""
 
-    request = build_token_request(provider, client, held, grant, assertion=signed)
+    proof = ClientProof(provider.token_endpoint_auth, client_id, held, signed)
+    request = build_token_request(provider, grant, proof)
     reply = await ProviderHttp(HttpExchange()).send(provider, request, before_write=before_write, reply_deadline=10)
     return read_reply(reply, grant_type=grant.type, provider=provider, sent_at=now, now=now)
 

@@ -24,7 +24,14 @@ from broker.adapters.http_reply import MAX_REPLY
 from broker.adapters.provider_http import ProviderHttp
 from broker.core.models import Client, GrantType, Origin, Provider, TokenEndpointAuth
 from broker.core.oauth.reply import Reading, read_reply
-from broker.core.oauth.rfc6749 import HttpReply, HttpRequest, RefreshToken, SendFailure, build_token_request
+from broker.core.oauth.rfc6749 import (
+    ClientProof,
+    HttpReply,
+    HttpRequest,
+    RefreshToken,
+    SendFailure,
+    build_token_request,
+)
 from broker.core.secret import Secret
 from broker.ports import NotSentError, ReplyLostError
 from tests.support.raw_server import Connection, Script, answering, http, raw_server
@@ -56,7 +63,8 @@ def provider_at(token_url: str, *, insecure_loopback: bool = True) -> Provider:
 def request_to(provider: Provider) -> HttpRequest:
     """Return a refresh request."""
     client = Client(id="c1", name="c", origin=Origin.FILE, provider="p", client_id="desk")
-    return build_token_request(provider, client, Secret("hush"), RefreshToken(Secret("rt-1")))
+    proof = ClientProof(provider.token_endpoint_auth, client.client_id, Secret("hush"), None)
+    return build_token_request(provider, RefreshToken(Secret("rt-1")), proof)
 
 
 @dataclass

@@ -11,9 +11,16 @@ import pytest
 from broker.adapters.http_exchange import HttpExchange
 from broker.adapters.presets import resolve
 from broker.adapters.provider_http import ProviderHttp
-from broker.core.models import Client, Origin
+from broker.core.models import Origin
 from broker.core.oauth.reply import Outcome, Reading, read_reply
-from broker.core.oauth.rfc6749 import ClientCredentials, HttpReply, RefreshToken, SendFailure, build_token_request
+from broker.core.oauth.rfc6749 import (
+    ClientCredentials,
+    ClientProof,
+    HttpReply,
+    RefreshToken,
+    SendFailure,
+    build_token_request,
+)
 from broker.core.provider_config import ProviderConfig
 from broker.core.secret import Secret
 from broker.ports import NotSentError, ReplyLostError
@@ -43,8 +50,8 @@ async def ask(
     """Send one token request of `desk-app` and read what came of it."""
     config = ProviderConfig("aries", "aries", base_url=sandbox.url, insecure_loopback=True)
     provider = resolve(config, None, provider_id="p1", origin=Origin.FILE)
-    client = Client("c1", "desk", Origin.FILE, "aries", "desk-app")
-    request = build_token_request(provider, client, Secret(secret), grant)
+    proof = ClientProof(provider.token_endpoint_auth, "desk-app", Secret(secret), None)
+    request = build_token_request(provider, grant, proof)
     now = time.time()
 
     async def before_write() -> None:

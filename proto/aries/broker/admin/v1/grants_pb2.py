@@ -22,9 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"aries/broker/admin/v1/grants.proto\x12\x15\x61ries.broker.admin.v1\"\xbc\x01\n\x0bGrantStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12\r\n\x05phase\x18\x05 \x01(\t\x12\x0e\n\x06health\x18\x06 \x01(\t\x12\x0c\n\x04hold\x18\x07 \x01(\t\x12\x12\n\ngeneration\x18\x08 \x01(\x03\x12\r\n\x05\x65poch\x18\t \x01(\x03\x12\x11\n\tconsented\x18\n \x01(\x08\x12\x0e\n\x06origin\x18\x0b \x01(\t\"a\n\x07\x41ttempt\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x03\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x16\n\x0esecret_version\x18\x03 \x01(\x05\x12\x0f\n\x07outcome\x18\x04 \x01(\t\x12\r\n\x05\x63\x61use\x18\x05 \x01(\t\"\x1f\n\x0fGetGrantRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"w\n\x10GetGrantResponse\x12\x31\n\x05grant\x18\x01 \x01(\x0b\x32\".aries.broker.admin.v1.GrantStatus\x12\x30\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32\x1e.aries.broker.admin.v1.Attempt\":\n\x11ListGrantsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"a\n\x12ListGrantsResponse\x12\x32\n\x06grants\x18\x01 \x03(\x0b\x32\".aries.broker.admin.v1.GrantStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"W\n\x19ImportRefreshTokenRequest\x12\r\n\x05grant\x18\x01 \x01(\t\x12\x1a\n\rrefresh_token\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x0f\n\x07replace\x18\x03 \x01(\x08\"?\n\x1aImportRefreshTokenResponse\x12\x0f\n\x07rotated\x18\x01 \x01(\x08\x12\x10\n\x08warnings\x18\x02 \x03(\t2\xca\x02\n\rGrantsService\x12[\n\x08GetGrant\x12&.aries.broker.admin.v1.GetGrantRequest\x1a\'.aries.broker.admin.v1.GetGrantResponse\x12\x61\n\nListGrants\x12(.aries.broker.admin.v1.ListGrantsRequest\x1a).aries.broker.admin.v1.ListGrantsResponse\x12y\n\x12ImportRefreshToken\x12\x30.aries.broker.admin.v1.ImportRefreshTokenRequest\x1a\x31.aries.broker.admin.v1.ImportRefreshTokenResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"aries/broker/admin/v1/grants.proto\x12\x15\x61ries.broker.admin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe0\x01\n\x0bGrantStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12\r\n\x05phase\x18\x05 \x01(\t\x12\x0e\n\x06health\x18\x06 \x01(\t\x12\x0c\n\x04hold\x18\x07 \x01(\t\x12\x12\n\ngeneration\x18\x08 \x01(\x03\x12\r\n\x05\x65poch\x18\t \x01(\x03\x12\x11\n\tconsented\x18\n \x01(\x08\x12\x0e\n\x06origin\x18\x0b \x01(\t\x12\x10\n\x08\x66\x61ilures\x18\x0c \x01(\x05\x12\x10\n\x08in_doubt\x18\r \x01(\x08\"\x92\x01\n\x07\x41ttempt\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x03\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x16\n\x0esecret_version\x18\x03 \x01(\x05\x12\x0f\n\x07outcome\x18\x04 \x01(\t\x12\r\n\x05\x63\x61use\x18\x05 \x01(\t\x12/\n\x0brecorded_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"g\n\tLiveToken\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x17\n\x0fprovider_scopes\x18\x02 \x03(\t\x12,\n\tremaining\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x1d\n\rFreezeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"z\n\x0e\x46reezeResponse\x12\x31\n\x05grant\x18\x01 \x01(\x0b\x32\".aries.broker.admin.v1.GrantStatus\x12\x35\n\x0blive_tokens\x18\x02 \x03(\x0b\x32 .aries.broker.admin.v1.LiveToken\"\x1f\n\x0fUnfreezeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"E\n\x10UnfreezeResponse\x12\x31\n\x05grant\x18\x01 \x01(\x0b\x32\".aries.broker.admin.v1.GrantStatus\"\"\n\x12RevokeGrantRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x7f\n\x13RevokeGrantResponse\x12\x31\n\x05grant\x18\x01 \x01(\x0b\x32\".aries.broker.admin.v1.GrantStatus\x12\x35\n\x0blive_tokens\x18\x02 \x03(\x0b\x32 .aries.broker.admin.v1.LiveToken\"\x1d\n\rSettleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"C\n\x0eSettleResponse\x12\x31\n\x05grant\x18\x01 \x01(\x0b\x32\".aries.broker.admin.v1.GrantStatus\"\x1f\n\x0fGetGrantRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"w\n\x10GetGrantResponse\x12\x31\n\x05grant\x18\x01 \x01(\x0b\x32\".aries.broker.admin.v1.GrantStatus\x12\x30\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32\x1e.aries.broker.admin.v1.Attempt\":\n\x11ListGrantsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"a\n\x12ListGrantsResponse\x12\x32\n\x06grants\x18\x01 \x03(\x0b\x32\".aries.broker.admin.v1.GrantStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"W\n\x19ImportRefreshTokenRequest\x12\r\n\x05grant\x18\x01 \x01(\t\x12\x1a\n\rrefresh_token\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x0f\n\x07replace\x18\x03 \x01(\x08\"?\n\x1aImportRefreshTokenResponse\x12\x0f\n\x07rotated\x18\x01 \x01(\x08\x12\x10\n\x08warnings\x18\x02 \x03(\t2\xbb\x05\n\rGrantsService\x12[\n\x08GetGrant\x12&.aries.broker.admin.v1.GetGrantRequest\x1a\'.aries.broker.admin.v1.GetGrantResponse\x12\x61\n\nListGrants\x12(.aries.broker.admin.v1.ListGrantsRequest\x1a).aries.broker.admin.v1.ListGrantsResponse\x12y\n\x12ImportRefreshToken\x12\x30.aries.broker.admin.v1.ImportRefreshTokenRequest\x1a\x31.aries.broker.admin.v1.ImportRefreshTokenResponse\x12U\n\x06\x46reeze\x12$.aries.broker.admin.v1.FreezeRequest\x1a%.aries.broker.admin.v1.FreezeResponse\x12[\n\x08Unfreeze\x12&.aries.broker.admin.v1.UnfreezeRequest\x1a\'.aries.broker.admin.v1.UnfreezeResponse\x12\x64\n\x0bRevokeGrant\x12).aries.broker.admin.v1.RevokeGrantRequest\x1a*.aries.broker.admin.v1.RevokeGrantResponse\x12U\n\x06Settle\x12$.aries.broker.admin.v1.SettleRequest\x1a%.aries.broker.admin.v1.SettleResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,22 +35,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_IMPORTREFRESHTOKENREQUEST'].fields_by_name['refresh_token']._loaded_options = None
   _globals['_IMPORTREFRESHTOKENREQUEST'].fields_by_name['refresh_token']._serialized_options = b'\200\001\001'
-  _globals['_GRANTSTATUS']._serialized_start=62
-  _globals['_GRANTSTATUS']._serialized_end=250
-  _globals['_ATTEMPT']._serialized_start=252
-  _globals['_ATTEMPT']._serialized_end=349
-  _globals['_GETGRANTREQUEST']._serialized_start=351
-  _globals['_GETGRANTREQUEST']._serialized_end=382
-  _globals['_GETGRANTRESPONSE']._serialized_start=384
-  _globals['_GETGRANTRESPONSE']._serialized_end=503
-  _globals['_LISTGRANTSREQUEST']._serialized_start=505
-  _globals['_LISTGRANTSREQUEST']._serialized_end=563
-  _globals['_LISTGRANTSRESPONSE']._serialized_start=565
-  _globals['_LISTGRANTSRESPONSE']._serialized_end=662
-  _globals['_IMPORTREFRESHTOKENREQUEST']._serialized_start=664
-  _globals['_IMPORTREFRESHTOKENREQUEST']._serialized_end=751
-  _globals['_IMPORTREFRESHTOKENRESPONSE']._serialized_start=753
-  _globals['_IMPORTREFRESHTOKENRESPONSE']._serialized_end=816
-  _globals['_GRANTSSERVICE']._serialized_start=819
-  _globals['_GRANTSSERVICE']._serialized_end=1149
+  _globals['_GRANTSTATUS']._serialized_start=127
+  _globals['_GRANTSTATUS']._serialized_end=351
+  _globals['_ATTEMPT']._serialized_start=354
+  _globals['_ATTEMPT']._serialized_end=500
+  _globals['_LIVETOKEN']._serialized_start=502
+  _globals['_LIVETOKEN']._serialized_end=605
+  _globals['_FREEZEREQUEST']._serialized_start=607
+  _globals['_FREEZEREQUEST']._serialized_end=636
+  _globals['_FREEZERESPONSE']._serialized_start=638
+  _globals['_FREEZERESPONSE']._serialized_end=760
+  _globals['_UNFREEZEREQUEST']._serialized_start=762
+  _globals['_UNFREEZEREQUEST']._serialized_end=793
+  _globals['_UNFREEZERESPONSE']._serialized_start=795
+  _globals['_UNFREEZERESPONSE']._serialized_end=864
+  _globals['_REVOKEGRANTREQUEST']._serialized_start=866
+  _globals['_REVOKEGRANTREQUEST']._serialized_end=900
+  _globals['_REVOKEGRANTRESPONSE']._serialized_start=902
+  _globals['_REVOKEGRANTRESPONSE']._serialized_end=1029
+  _globals['_SETTLEREQUEST']._serialized_start=1031
+  _globals['_SETTLEREQUEST']._serialized_end=1060
+  _globals['_SETTLERESPONSE']._serialized_start=1062
+  _globals['_SETTLERESPONSE']._serialized_end=1129
+  _globals['_GETGRANTREQUEST']._serialized_start=1131
+  _globals['_GETGRANTREQUEST']._serialized_end=1162
+  _globals['_GETGRANTRESPONSE']._serialized_start=1164
+  _globals['_GETGRANTRESPONSE']._serialized_end=1283
+  _globals['_LISTGRANTSREQUEST']._serialized_start=1285
+  _globals['_LISTGRANTSREQUEST']._serialized_end=1343
+  _globals['_LISTGRANTSRESPONSE']._serialized_start=1345
+  _globals['_LISTGRANTSRESPONSE']._serialized_end=1442
+  _globals['_IMPORTREFRESHTOKENREQUEST']._serialized_start=1444
+  _globals['_IMPORTREFRESHTOKENREQUEST']._serialized_end=1531
+  _globals['_IMPORTREFRESHTOKENRESPONSE']._serialized_start=1533
+  _globals['_IMPORTREFRESHTOKENRESPONSE']._serialized_end=1596
+  _globals['_GRANTSSERVICE']._serialized_start=1599
+  _globals['_GRANTSSERVICE']._serialized_end=2298
 # @@protoc_insertion_point(module_scope)

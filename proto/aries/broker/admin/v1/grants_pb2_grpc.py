@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class GrantsServiceStub:
-    """GrantsService shows grants and takes refresh tokens in.
+    """GrantsService shows grants, takes refresh tokens in, and holds or ends grants.
     """
 
     def __init__(self, channel):
@@ -50,10 +50,30 @@ class GrantsServiceStub:
                 request_serializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.ImportRefreshTokenRequest.SerializeToString,
                 response_deserializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.ImportRefreshTokenResponse.FromString,
                 _registered_method=True)
+        self.Freeze = channel.unary_unary(
+                '/aries.broker.admin.v1.GrantsService/Freeze',
+                request_serializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.FreezeRequest.SerializeToString,
+                response_deserializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.FreezeResponse.FromString,
+                _registered_method=True)
+        self.Unfreeze = channel.unary_unary(
+                '/aries.broker.admin.v1.GrantsService/Unfreeze',
+                request_serializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.UnfreezeRequest.SerializeToString,
+                response_deserializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.UnfreezeResponse.FromString,
+                _registered_method=True)
+        self.RevokeGrant = channel.unary_unary(
+                '/aries.broker.admin.v1.GrantsService/RevokeGrant',
+                request_serializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.RevokeGrantRequest.SerializeToString,
+                response_deserializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.RevokeGrantResponse.FromString,
+                _registered_method=True)
+        self.Settle = channel.unary_unary(
+                '/aries.broker.admin.v1.GrantsService/Settle',
+                request_serializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.SettleRequest.SerializeToString,
+                response_deserializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.SettleResponse.FromString,
+                _registered_method=True)
 
 
 class GrantsServiceServicer:
-    """GrantsService shows grants and takes refresh tokens in.
+    """GrantsService shows grants, takes refresh tokens in, and holds or ends grants.
     """
 
     def GetGrant(self, request, context):
@@ -88,6 +108,48 @@ class GrantsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Freeze(self, request, context):
+        """Freeze stops a grant: from its commit on no replica hands out a token of it, and nothing of it is sent.
+
+        Who may call: roles admin, operator.
+        Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_CONFLICT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unfreeze(self, request, context):
+        """Unfreeze lets a frozen grant go.
+
+        Who may call: roles admin, operator.
+        Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_CONFLICT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeGrant(self, request, context):
+        """RevokeGrant ends a grant for good, at once; then its tokens are ended at the provider, where that has a revocation
+        endpoint, and wiped here.
+
+        Who may call: roles admin, operator.
+        Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_CONFLICT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Settle(self, request, context):
+        """Settle gives the broker an operator's word: no data volume of a replica that is gone holds a token of this grant. A
+        grant in doubt may then try its refresh token once more.
+
+        Who may call: roles admin, operator.
+        Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_CONFLICT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GrantsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -106,6 +168,26 @@ def add_GrantsServiceServicer_to_server(servicer, server):
                     request_deserializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.ImportRefreshTokenRequest.FromString,
                     response_serializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.ImportRefreshTokenResponse.SerializeToString,
             ),
+            'Freeze': grpc.unary_unary_rpc_method_handler(
+                    servicer.Freeze,
+                    request_deserializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.FreezeRequest.FromString,
+                    response_serializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.FreezeResponse.SerializeToString,
+            ),
+            'Unfreeze': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unfreeze,
+                    request_deserializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.UnfreezeRequest.FromString,
+                    response_serializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.UnfreezeResponse.SerializeToString,
+            ),
+            'RevokeGrant': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeGrant,
+                    request_deserializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.RevokeGrantRequest.FromString,
+                    response_serializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.RevokeGrantResponse.SerializeToString,
+            ),
+            'Settle': grpc.unary_unary_rpc_method_handler(
+                    servicer.Settle,
+                    request_deserializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.SettleRequest.FromString,
+                    response_serializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.SettleResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'aries.broker.admin.v1.GrantsService', rpc_method_handlers)
@@ -115,7 +197,7 @@ def add_GrantsServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GrantsService:
-    """GrantsService shows grants and takes refresh tokens in.
+    """GrantsService shows grants, takes refresh tokens in, and holds or ends grants.
     """
 
     @staticmethod
@@ -189,6 +271,114 @@ class GrantsService:
             '/aries.broker.admin.v1.GrantsService/ImportRefreshToken',
             aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.ImportRefreshTokenRequest.SerializeToString,
             aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.ImportRefreshTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Freeze(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aries.broker.admin.v1.GrantsService/Freeze',
+            aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.FreezeRequest.SerializeToString,
+            aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.FreezeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unfreeze(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aries.broker.admin.v1.GrantsService/Unfreeze',
+            aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.UnfreezeRequest.SerializeToString,
+            aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.UnfreezeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeGrant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aries.broker.admin.v1.GrantsService/RevokeGrant',
+            aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.RevokeGrantRequest.SerializeToString,
+            aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.RevokeGrantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Settle(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aries.broker.admin.v1.GrantsService/Settle',
+            aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.SettleRequest.SerializeToString,
+            aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.SettleResponse.FromString,
             options,
             channel_credentials,
             insecure,

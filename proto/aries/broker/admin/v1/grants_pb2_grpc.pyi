@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class GrantsServiceStub:
-    """GrantsService shows grants and takes refresh tokens in."""
+    """GrantsService shows grants, takes refresh tokens in, and holds or ends grants."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -53,10 +53,36 @@ class GrantsServiceStub:
     SCOPE_NOT_GRANTED, SCOPE_EXCEEDED, PROVIDER_UNAVAILABLE, PROVIDER_REFUSED_CLIENT, ROLE_REQUIRED,
     STORE_UNAVAILABLE.
     """
+    Freeze: _grpc.UnaryUnaryMultiCallable[_grants_pb2.FreezeRequest, _grants_pb2.FreezeResponse]
+    """Freeze stops a grant: from its commit on no replica hands out a token of it, and nothing of it is sent.
+
+    Who may call: roles admin, operator.
+    Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_CONFLICT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+    """
+    Unfreeze: _grpc.UnaryUnaryMultiCallable[_grants_pb2.UnfreezeRequest, _grants_pb2.UnfreezeResponse]
+    """Unfreeze lets a frozen grant go.
+
+    Who may call: roles admin, operator.
+    Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_CONFLICT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+    """
+    RevokeGrant: _grpc.UnaryUnaryMultiCallable[_grants_pb2.RevokeGrantRequest, _grants_pb2.RevokeGrantResponse]
+    """RevokeGrant ends a grant for good, at once; then its tokens are ended at the provider, where that has a revocation
+    endpoint, and wiped here.
+
+    Who may call: roles admin, operator.
+    Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_CONFLICT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+    """
+    Settle: _grpc.UnaryUnaryMultiCallable[_grants_pb2.SettleRequest, _grants_pb2.SettleResponse]
+    """Settle gives the broker an operator's word: no data volume of a replica that is gone holds a token of this grant. A
+    grant in doubt may then try its refresh token once more.
+
+    Who may call: roles admin, operator.
+    Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_CONFLICT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+    """
 
 @_typing.type_check_only
 class GrantsServiceAsyncStub(GrantsServiceStub):
-    """GrantsService shows grants and takes refresh tokens in."""
+    """GrantsService shows grants, takes refresh tokens in, and holds or ends grants."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetGrant: _aio.UnaryUnaryMultiCallable[_grants_pb2.GetGrantRequest, _grants_pb2.GetGrantResponse]  # type: ignore[assignment]
@@ -79,9 +105,35 @@ class GrantsServiceAsyncStub(GrantsServiceStub):
     SCOPE_NOT_GRANTED, SCOPE_EXCEEDED, PROVIDER_UNAVAILABLE, PROVIDER_REFUSED_CLIENT, ROLE_REQUIRED,
     STORE_UNAVAILABLE.
     """
+    Freeze: _aio.UnaryUnaryMultiCallable[_grants_pb2.FreezeRequest, _grants_pb2.FreezeResponse]  # type: ignore[assignment]
+    """Freeze stops a grant: from its commit on no replica hands out a token of it, and nothing of it is sent.
+
+    Who may call: roles admin, operator.
+    Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_CONFLICT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+    """
+    Unfreeze: _aio.UnaryUnaryMultiCallable[_grants_pb2.UnfreezeRequest, _grants_pb2.UnfreezeResponse]  # type: ignore[assignment]
+    """Unfreeze lets a frozen grant go.
+
+    Who may call: roles admin, operator.
+    Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_CONFLICT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+    """
+    RevokeGrant: _aio.UnaryUnaryMultiCallable[_grants_pb2.RevokeGrantRequest, _grants_pb2.RevokeGrantResponse]  # type: ignore[assignment]
+    """RevokeGrant ends a grant for good, at once; then its tokens are ended at the provider, where that has a revocation
+    endpoint, and wiped here.
+
+    Who may call: roles admin, operator.
+    Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_CONFLICT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+    """
+    Settle: _aio.UnaryUnaryMultiCallable[_grants_pb2.SettleRequest, _grants_pb2.SettleResponse]  # type: ignore[assignment]
+    """Settle gives the broker an operator's word: no data volume of a replica that is gone holds a token of this grant. A
+    grant in doubt may then try its refresh token once more.
+
+    Who may call: roles admin, operator.
+    Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_CONFLICT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+    """
 
 class GrantsServiceServicer(metaclass=_abc_1.ABCMeta):
-    """GrantsService shows grants and takes refresh tokens in."""
+    """GrantsService shows grants, takes refresh tokens in, and holds or ends grants."""
 
     @_abc_1.abstractmethod
     def GetGrant(
@@ -119,6 +171,56 @@ class GrantsServiceServicer(metaclass=_abc_1.ABCMeta):
         Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_HELD, GRANT_CONFLICT, GRANT_QUARANTINED, GRANT_UNCERTAIN,
         SCOPE_NOT_GRANTED, SCOPE_EXCEEDED, PROVIDER_UNAVAILABLE, PROVIDER_REFUSED_CLIENT, ROLE_REQUIRED,
         STORE_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def Freeze(
+        self,
+        request: _grants_pb2.FreezeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grants_pb2.FreezeResponse, _abc.Awaitable[_grants_pb2.FreezeResponse]]:
+        """Freeze stops a grant: from its commit on no replica hands out a token of it, and nothing of it is sent.
+
+        Who may call: roles admin, operator.
+        Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_CONFLICT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def Unfreeze(
+        self,
+        request: _grants_pb2.UnfreezeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grants_pb2.UnfreezeResponse, _abc.Awaitable[_grants_pb2.UnfreezeResponse]]:
+        """Unfreeze lets a frozen grant go.
+
+        Who may call: roles admin, operator.
+        Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_CONFLICT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeGrant(
+        self,
+        request: _grants_pb2.RevokeGrantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grants_pb2.RevokeGrantResponse, _abc.Awaitable[_grants_pb2.RevokeGrantResponse]]:
+        """RevokeGrant ends a grant for good, at once; then its tokens are ended at the provider, where that has a revocation
+        endpoint, and wiped here.
+
+        Who may call: roles admin, operator.
+        Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_CONFLICT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def Settle(
+        self,
+        request: _grants_pb2.SettleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grants_pb2.SettleResponse, _abc.Awaitable[_grants_pb2.SettleResponse]]:
+        """Settle gives the broker an operator's word: no data volume of a replica that is gone holds a token of this grant. A
+        grant in doubt may then try its refresh token once more.
+
+        Who may call: roles admin, operator.
+        Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_CONFLICT, ROLE_REQUIRED, STORE_UNAVAILABLE.
         """
 
 def add_GrantsServiceServicer_to_server(servicer: GrantsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,69 @@
+"""`admin grants freeze`, `unfreeze`, `revoke` and `settle`: what operators do to one grant at once."""
+
+from __future__ import annotations
+
+import typer
+
+from aries.broker.admin.v1 import grants_pb2, grants_pb2_grpc
+from broker.cli.access import Json
+from broker.cli.admin.grants import app
+from broker.cli.admin.objects import Name, open_access
+from broker.cli.output import print_error, print_json, print_line, print_table, to_dict
+
+__all__ = ["app"]
+
+Ended = grants_pb2.FreezeResponse | grants_pb2.RevokeGrantResponse
+LetGo = grants_pb2.UnfreezeResponse | grants_pb2.SettleResponse
+
+
+@app.command()
+def freeze(context: typer.Context, name: Name, *, json: Json = False) -> None:
+    """Stop a grant: no replica hands out a token of it any more, and nothing of it is sent."""
+    with open_access(context).open() as broker:
+        stub = grants_pb2_grpc.GrantsServiceStub(broker.channel)
+        _say_ended(broker.call(stub.Freeze, grants_pb2.FreezeRequest(name=name)), json=json)
+
+
+@app.command()
+def unfreeze(context: typer.Context, name: Name, *, json: Json = False) -> None:
+    """Let a frozen grant go."""
+    with open_access(context).open() as broker:
+        stub = grants_pb2_grpc.GrantsServiceStub(broker.channel)
+        _say(broker.call(stub.Unfreeze, grants_pb2.UnfreezeRequest(name=name)), json=json)
+
+
+@app.command()
+def revoke(context: typer.Context, name: Name, *, json: Json = False) -> None:
+    """End a grant for good, here at once and then at its provider, where that takes it."""
+    with open_access(context).open() as broker:
+        stub = grants_pb2_grpc.GrantsServiceStub(broker.channel)
+        _say_ended(broker.call(stub.RevokeGrant, grants_pb2.RevokeGrantRequest(name=name)), json=json)
+
+
+@app.command()
+def settle(context: typer.Context, name: Name, *, json: Json = False) -> None:
+    """Give your word that no replica that is gone left a token of a grant in doubt, so that it may be tried again."""
+    with open_access(context).open() as broker:
+        stub = grants_pb2_grpc.GrantsServiceStub(broker.channel)
+        _say(broker.call(stub.Settle, grants_pb2.SettleRequest(name=name)), json=json)
+
+
+def _say(response: LetGo, *, json: bool) -> None:
+    if json:
+        print_json(to_dict(response))
+    else:
+        _say_state(response.grant)
+
+
+def _say_ended(response: Ended, *, json: bool) -> None:
+    if json:
+        print_json(to_dict(response))
+        return
+    _say_state(response.grant)
+    if response.live_tokens:
+        print_error("warning: callers may still hold these access tokens, which nobody can call back")
+        print_table(("fingerprint", "provider_scopes", "remaining"), map(to_dict, response.live_tokens))
+
+
+def _say_state(grant: grants_pb2.GrantStatus) -> None:
+    print_line(f"hold: {grant.hold}, health: {grant.health}, phase: {grant.phase}")
