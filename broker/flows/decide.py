@@ -59,9 +59,10 @@ class Decided:
     def means_the_same(self, other: Decided) -> bool:
         """Tell whether a token handed out on this decision may be handed out, with the same reply, on the other."""
         mine, its = self.wish, other.wish
-        return (self.policy, mine.key, mine.client, mine.provider, mine.grant_scopes) == (
+        return (self.policy, mine.key, mine.least_attempt, mine.client, mine.provider, mine.grant_scopes) == (
             other.policy,
             its.key,
+            its.least_attempt,
             its.client,
             its.provider,
             its.grant_scopes,

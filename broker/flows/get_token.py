@@ -178,7 +178,7 @@ class GetToken:
         A token got just now does even if it lives shorter than the default wants: there is no better one.
         """
         now = self._clock.boottime()
-        token = self._cache.find(wish.key, wish.token_origin, now)
+        token = self._held(wish, now)
         need = Need(request.min_lifetime, request.rejected_fingerprint)
         if token is None and need != Need():
             token = await self._obtain.stored(wish)  # what others have already need not be forced
@@ -196,10 +196,13 @@ class GetToken:
                 await self._pay_for_force(request, wish)
             return None, await self._obtain(wish, need)
         except PROVIDER_AWAY:
-            held = self._cache.find(wish.key, wish.token_origin, self._clock.boottime())
+            held = self._held(wish, self._clock.boottime())
             if held is None or request.min_lifetime is not None or held.fingerprint == request.rejected_fingerprint:
                 raise
             return held, ""  # to its end, since there is no other
+
+    def _held(self, wish: Wish, now: float) -> CachedToken | None:
+        return self._cache.find(wish.key, wish.token_origin, now, wish.least_attempt)
 
     def _check_attainable(self, min_lifetime: float | None, token: CachedToken) -> None:
         if min_lifetime is not None and min_lifetime > ATTAINABLE * token.life:

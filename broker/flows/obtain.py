@@ -19,6 +19,7 @@ from broker.core.errors import (
     ProviderRefusedClientError,
     ProviderUnavailableError,
     RateLimitedError,
+    ScopeConflictError,
     ScopeNotGrantedError,
 )
 from broker.core.models import AccessTokenKey, GrantType
@@ -183,7 +184,7 @@ class Obtain:
         if token is None:
             return None
         self._cache.put(token)
-        return self._cache.find(wish.key, wish.token_origin, self._clock.boottime())
+        return self._cache.find(wish.key, wish.token_origin, self._clock.boottime(), wish.least_attempt)
 
     async def aclose(self, grace: float) -> None:
         """Wait up to `grace` seconds for what runs: a redeem whose token was sent must reach its end."""
@@ -265,7 +266,7 @@ class Obtain:
             wait = min(LONGEST_MEMORY, max(1.0, error.retry_after or 0.0))
             self._remember(wish, error, wait, wait)
             raise
-        except (RateLimitedError, ConsentRequiredError, ProviderRefusedClientError) as error:
+        except (RateLimitedError, ConsentRequiredError, ProviderRefusedClientError, ScopeConflictError) as error:
             self._remember(wish, error, 1.0, 1.0)
             raise
 

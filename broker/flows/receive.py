@@ -12,7 +12,7 @@ from broker.core.models import GrantType
 from broker.core.oauth.token_response import TokenResponse
 from broker.core.sealing import access_token_binding
 from broker.flows.token_cache import CachedToken
-from broker.flows.wish import Wish
+from broker.flows.wish import Wish, kills_older
 from broker.ports import Cipher, Clock, SealBrokenError, StoredAccessToken
 
 RENEWED_LIFE: Final = 30.0
@@ -77,7 +77,7 @@ class Receive:
             ends_at=started + tokens.expires_in,
             lifetime_assumed=tokens.lifetime_assumed,
             token_origin=wish.token_origin,
-            renew_at=None if error is not None else self._renew_at(tokens.expires_in, started),
+            renew_at=self._renew_at(tokens.expires_in, started) if error is None and not kills_older(wish) else None,
         )
         return Received(token, error)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from broker.core import lease
-from broker.core.errors import BrokerError, StoreUnavailableError
+from broker.core.errors import BrokerError, ScopeConflictError, StoreUnavailableError
 from broker.core.grant_state import GrantState, Phase
 from broker.core.scope_sets import MAX_OF_GRANT, check_one_more
 from broker.flows.heart import Heart
@@ -20,7 +20,7 @@ from broker.flows.lease_grant import LeaseGrant
 from broker.flows.receive import Received
 from broker.flows.redeem_under_lease import RedeemUnderLease, Tenure
 from broker.flows.until_stored import Trouble
-from broker.flows.wish import Wish
+from broker.flows.wish import Wish, kills_older
 from broker.ports import AccessTokenStore, Clock, GrantStore
 
 STAND_BACK: Final = 1.0
@@ -78,12 +78,20 @@ class RedeemRefreshToken:
             BrokerError: why there is no token.
         """
         grant_id = wish.grant.id
-        check_one_more(await self._access_tokens.live_scope_sets(grant_id, wish.key), wish.asked_by)
+        await self._check_sets(wish)
         kept = self._kept.pop(grant_id, None)
         if kept is None and not self._stands_back_from(grant_id):
             state = await self._lease_grant(grant_id)
             kept = None if state is None else _Kept(state, 0)
-        return None if kept is None else await self._redeem(wish, kept, trouble, wanted, others_wait)
+        if kept is None:
+            return None
+
+        async def still_wanted() -> bool:
+            if kills_older(wish):  # by whoever had the lease just before
+                await self._check_sets(wish)
+            return await wanted()
+
+        return await self._redeem(wish, kept, trouble, still_wanted, others_wait)
 
     async def go_on(self, wish: Wish, leased: GrantState) -> Received | None:
         """Redeem under a lease in hand, whether anybody wants the token or not: a doubt is to end.
@@ -99,6 +107,19 @@ class RedeemRefreshToken:
         if kept is not None:
             with suppress(StoreUnavailableError):
                 await self._grants.apply(grant_id, lease.NotSent(kept.state.attempt, 0))
+
+    async def _check_sets(self, wish: Wish) -> None:
+        """Return when the grant may serve this set beside those that live.
+
+        Raises:
+            ScopeConflictError, ScopeSetsError: it may not.
+        """
+        others = await self._access_tokens.live_scope_sets(wish.grant.id, wish.key)
+        if others and kills_older(wish):
+            raise ScopeConflictError(
+                "another scope set of this grant is in use, and getting this one would end its token", cause="set_alive"
+            )
+        check_one_more(others, wish.asked_by)
 
     async def _redeem(
         self,

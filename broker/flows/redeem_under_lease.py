@@ -40,7 +40,7 @@ from broker.flows.receive import Receive, Received
 from broker.flows.token_cache import CachedToken
 from broker.flows.trail import Trail
 from broker.flows.until_stored import Trouble, until_stored
-from broker.flows.wish import Wish
+from broker.flows.wish import Wish, kills_older
 from broker.ports import (
     AccessTokenStore,
     AttemptRecord,
@@ -256,14 +256,14 @@ class RedeemUnderLease:
         sealed = await self._cipher.seal(token, binding)
         land = lease.Land(tenure.attempt, state.generation, state.consent, self._cipher.fingerprint(token))
         event = self._trail(tenure).event(Action.GRANT_REDEEM, self._clock.now(), fingerprint=land.fingerprint)
-        received = ReceivedToken(tenure.grant_id, land, sealed, event, announce=False)
+        received = ReceivedToken(tenure.grant_id, land, sealed, event, announce=kills_older(tenure.wish))
         after = await self._keep_received(received, place, tenure.trouble)
         return after.current == land.fingerprint
 
     async def _landed(self, tenure: Tenure, sent: _Sent, place: int) -> Redeemed:
         reading = sent.reading
         if reading.refresh_token is None:
-            await self._apply(tenure, lease.NotRotated(tenure.attempt))
+            await self._not_rotated(tenure)
         elif not await self._keep(tenure, reading.refresh_token, place):
             return Redeemed(
                 GrantConflictError("the grant changed at the same moment; try again", cause="landed_elsewhere")
@@ -272,6 +272,11 @@ class RedeemUnderLease:
             return Redeemed(reading.problem(), await self._finish(tenure, None))
         received = self._receive.judge(tenure.wish, reading.tokens, tenure.attempt, sent.started)
         return Redeemed(received, await self._finish(tenure, received.token))
+
+    async def _not_rotated(self, tenure: Tenure) -> None:
+        event, announce = lease.NotRotated(tenure.attempt), kills_older(tenure.wish)
+        write = partial(self._grants.apply, tenure.grant_id, event, announce=announce)
+        await self._surely(tenure, "NotRotated", write)
 
     async def _finish(self, tenure: Tenure, token: CachedToken | None) -> GrantState | None:
         """Store the access token and free the lease, or take it again for the next set that waits here."""

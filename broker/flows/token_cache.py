@@ -90,12 +90,14 @@ class TokenCache:
         self._tokens: OrderedDict[AccessTokenKey, CachedToken] = OrderedDict()
         self._refusals: OrderedDict[AccessTokenKey, _Refusal] = OrderedDict()
 
-    def find(self, key: AccessTokenKey, token_origin: str, boottime: float) -> CachedToken | None:
-        """Return the usable token of exactly this key, or None."""
+    def find(
+        self, key: AccessTokenKey, token_origin: str, boottime: float, least_attempt: int = 0
+    ) -> CachedToken | None:
+        """Return the usable token of exactly this key, or None; one of an earlier attempt is dead at its provider."""
         token = self._tokens.get(key)
         if token is None:
             return None
-        if token.token_origin != token_origin or not token.usable(boottime):
+        if token.token_origin != token_origin or not token.usable(boottime) or token.attempt < least_attempt:
             del self._tokens[key]
             return None
         self._tokens.move_to_end(key)

@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from broker.core import scopes
-from broker.core.models import AccessTokenKey, Client, Grant, Provider
+from broker.core.models import AccessTokenKey, Client, Grant, GrantType, Provider
 from broker.core.urls import origin_of
 
 
@@ -31,6 +31,16 @@ class Wish:
     key: AccessTokenKey
     token_origin: str
     asked_by: str = ""
+
+    @property
+    def least_attempt(self) -> int:
+        """The attempt before which the provider killed the grant's access tokens, as far as is known."""
+        return self.grant.state.landed if kills_older(self) else 0
+
+
+def kills_older(wish: Wish) -> bool:
+    """Tell whether a redeem ends the access tokens the grant got before: one scope set at a time can be served."""
+    return wish.provider.refresh_kills_older_access_tokens and wish.grant.type is GrantType.REFRESH_TOKEN
 
 
 def wish_for(  # noqa: PLR0913 - what a wish is made of

@@ -101,12 +101,15 @@ class GrantStore(Protocol):
         The states are `ok`, `quarantined`, `unknown`, `frozen` and `revoked`.
         """
 
-    async def apply(self, grant_id: str, event: lease.Event, *, record: AuditEvent | None = None) -> GrantState | None:
+    async def apply(
+        self, grant_id: str, event: lease.Event, *, record: AuditEvent | None = None, announce: bool = False
+    ) -> GrantState | None:
         """Run one step of the redeem in a transaction of its own.
 
         Any event but Land and Consented, which carry a token, Sent, Closed and Probe, which depend on more than the
         row, and what operators do: those have methods of their own. `record` tells of a quarantine: it is
-        stored in the same transaction (outbox) when the step happened and left the grant quarantined.
+        stored in the same transaction (outbox) when the step happened and left the grant quarantined. `announce`, of a
+        NotRotated, is that of `keep_and_land`.
 
         Return the state after it (tokens and open sends may be left out), or None when the step did not happen. A
         commit whose answer was lost is read back before this returns.
@@ -126,8 +129,8 @@ class GrantStore(Protocol):
     ) -> GrantState:
         """Insert the received token unconditionally and run Land, in one durable transaction with its event.
 
-        Spent tokens of more than 100 generations ago are forgotten. With `announce` a landing raises the version and
-        tells of the access tokens before it, so that every replica hears of it: they are dead.
+        Spent tokens of more than 100 generations ago are forgotten. With `announce` a landing ends the access
+        tokens of earlier attempts, which the provider killed, tells of them and raises the version.
 
         Return the state afterwards; `current == land.fingerprint` tells whether it became the current one. Doing it
         again changes nothing but a second event. A grant that was removed is shown as revoked.

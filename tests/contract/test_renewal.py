@@ -150,6 +150,27 @@ async def test_a_landing_that_kills_tells_of_what_it_killed(backend: Backend) ->
     told = await backend.store.ended_since(since, 10)
     assert told is not None
     assert ["older"] == [ended.fingerprint for ended in told]
+    assert {newer} == set(await backend.store.find_access_tokens([older, newer]))
+
+
+async def test_a_refresh_that_kills_without_rotating_tells_too(backend: Backend) -> None:
+    """A reply without a new refresh token ends the older access tokens as well, where that is announced."""
+    grant_id = await consented_grant(backend)
+    state = await sent(backend, grant_id)
+    older = key(grant_id, "read", epoch=2)
+    await backend.store.put_access(replace(token(older, 1), fingerprint="older"))
+    since = await backend.store.read_version()
+    stale = lease.NotRotated(state.attempt - 1)
+    assert None is await backend.store.apply(grant_id, stale, announce=True)
+    assert since == await backend.store.read_version()
+    await backend.store.apply(grant_id, lease.NotRotated(state.attempt), announce=True)
+    told = await backend.store.ended_since(since, 10)
+    assert told is not None
+    assert ([(since + 1, "older")], {}) == (
+        [(ended.version, ended.fingerprint) for ended in told],
+        await backend.store.find_access_tokens([older]),
+    )
+    assert since + 1 == await backend.store.read_version()
 
 
 async def test_what_ended_long_ago_is_not_told(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -373,7 +373,6 @@ async def test_provider_that_gives_no_better_token(world: World, replica: Replic
         (error("invalid_scope"), ScopeNotGrantedError, 30),
         (error("invalid_target"), ScopeNotGrantedError, 30),
         (tokens(scope="account:information"), ScopeNotGrantedError, 30),
-        (error("invalid_client", 401), ProviderRefusedClientError, 30),
         (error("x", 503), ProviderUnavailableError, 1),
         (error("x", 429, retry_after="120"), ProviderUnavailableError, 120),
         (error("x", 429, retry_after="3000"), ProviderUnavailableError, 300),

@@ -54,6 +54,7 @@ def provider(name: str, url: str, **changes: Any) -> config_pb2.Provider:  # noq
         "base_url": url,
         "insecure_loopback": url.startswith("http:"),
         "narrowing": "additional",
+        "refresh_kills_older_access_tokens": False,
         "scopes": [config_pb2.ScopeMapping(scope="withdraw", wire_scopes=["withdraw"])],
     }
     return config_pb2.Provider(name=name, **{**fields, **changes})

@@ -62,7 +62,9 @@ class MemoryGrants(Base):
         counted = Counter(display_state(grant.state) for grant in self._grants.values())
         return {state: counted[state] for state in ("ok", "quarantined", "unknown", "frozen", "revoked")}
 
-    async def apply(self, grant_id: str, event: lease.Event, *, record: AuditEvent | None = None) -> GrantState | None:
+    async def apply(
+        self, grant_id: str, event: lease.Event, *, record: AuditEvent | None = None, announce: bool = False
+    ) -> GrantState | None:
         """Run one step of the redeem; return the state after it, or None when it did not happen.
 
         Raises:
@@ -74,6 +76,8 @@ class MemoryGrants(Base):
         after = self._step(grant_id, event)
         if record is not None and after is not None and after.health is Health.QUARANTINED:
             self._put_event(record)
+        if announce and after is not None:
+            self._end_older(grant_id, after.attempt)
         if isinstance(event, lease.TokenRevoked):
             self._sealed.pop((grant_id, event.fingerprint), None)
         if isinstance(event, lease.NotSent) and after is not None:
@@ -112,7 +116,7 @@ class MemoryGrants(Base):
         if after.generation > before.state.generation:
             self._forget_spent(grant_id, after)
             if announce:
-                self._tell_ended(grant_id, self._moved([(Kind.GRANT, grant_id)]))
+                self._end_older(grant_id, land.attempt)
         return after
 
     async def keep_and_consent(  # noqa: PLR0913 - the port's signature
@@ -152,12 +156,20 @@ class MemoryGrants(Base):
             self._tell_ended(grant_id, version)
         return after
 
-    def _tell_ended(self, grant_id: str, version: int) -> None:
+    def _end_older(self, grant_id: str, attempt: int) -> None:
+        self._tell_ended(grant_id, self._moved([(Kind.GRANT, grant_id)]), attempt)
+        now = self._now()
+        for key, row in self._access.items():
+            if key.grant_id == grant_id and row.token is not None and row.token.attempt < attempt:
+                row.expires_at, row.renew_at = min(row.expires_at, now), None
+
+    def _tell_ended(self, grant_id: str, version: int, before: int | None = None) -> None:
         now, name = self._now(), self._grants[grant_id].name
         ended = {
             row.token.fingerprint: EndedToken(version, name, row.token.fingerprint, row.token.granted)
             for key, row in self._access.items()
             if key.grant_id == grant_id and row.token is not None and row.expires_at > now
+            if before is None or row.token.attempt < before
         }
         self._ended += [ended[fingerprint] for fingerprint in sorted(ended)]
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, and_, case, delete, literal, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, and_, case, delete, literal, or_, select, true, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.adapters.sql import grant_row, steps
@@ -206,15 +206,25 @@ class SqlAccessTokens(Part):
         return await self.lanes.read(work)
 
 
-async def tell_ended(connection: AsyncConnection, grant_id: str, version: int) -> None:
-    """Note of every token of a grant that still lives that it is not to be used any more, from `version` on."""
+async def tell_ended(connection: AsyncConnection, grant_id: str, version: int, before: int | None = None) -> None:
+    """Note of every token of a grant that still lives that it is not to be used any more, from `version` on.
+
+    `before` leaves out those of that attempt and later ones.
+    """
+    older = true() if before is None else a.c.token_attempt < before
     ended = (
         select(literal(version), a.c.fingerprint, grants.c.name, a.c.granted)
         .join(grants, grants.c.id == a.c.grant_id)
-        .where(a.c.grant_id == grant_id, _UNEXPIRED)
+        .where(a.c.grant_id == grant_id, _UNEXPIRED, older)
     )
     insert = insert_into(connection, ended_tokens).from_select([column.name for column in ended_tokens.c], ended)
     await connection.execute(insert.on_conflict_do_nothing())  # two keys may have got the same token
+
+
+async def end_before(connection: AsyncConnection, grant_id: str, attempt: int) -> None:
+    """End the grant's tokens of earlier attempts: their provider did."""
+    older = and_(a.c.grant_id == grant_id, a.c.token_attempt < attempt, _UNEXPIRED)
+    await connection.execute(update(a).where(older).values(expires_at=now_ms(), renew_at=None))
 
 
 def digest_of(key: AccessTokenKey) -> str:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.adapters.sql import grant_row, open_sends, recovery_steps, refresh_tokens, steps
-from broker.adapters.sql.access_tokens import tell_ended
+from broker.adapters.sql.access_tokens import end_before, tell_ended
 from broker.adapters.sql.admin import Change, Unchanged, change
 from broker.adapters.sql.clock import now_ms
 from broker.adapters.sql.control import count_rotation, lock_control, raise_version
@@ -83,23 +83,32 @@ class SqlGrants(Part):
         """Return the number of grants by display state, from counters."""
         return await self.lanes.read(read_counts)
 
-    async def apply(self, grant_id: str, event: lease.Event, *, record: AuditEvent | None = None) -> GrantState | None:
+    async def apply(
+        self, grant_id: str, event: lease.Event, *, record: AuditEvent | None = None, announce: bool = False
+    ) -> GrantState | None:
         """Run one step of the redeem; return the row after it without tokens, or None when it did not happen.
 
-        `record` is stored with a step that leaves the grant quarantined.
+        `record` is stored with a step that leaves the grant quarantined; `announce` goes with a NotRotated.
 
         Raises:
             StoreUnavailableError: it did not happen, or (causes `commit`, `timeout`) nobody knows.
             TypeError: the event has a method of its own.
         """
+        announced: list[int] = []
 
         async def work(connection: AsyncConnection) -> GrantState | None:
+            version = (await lock_control(connection)).version + 1 if announce else None
             state = await steps.run(connection, grant_id, event, self.times)
+            if version is not None and state is not None:
+                await self._end_older(connection, grant_id, state.attempt, version)
+                announced[:] = [version]
             if record is not None and state is not None and state.health is Health.QUARANTINED:
                 await put_event(connection, fresh_id(), record)
             return state
 
-        return await self._write_state(grant_id, work)
+        after = await self._write_state(grant_id, work)
+        self.lanes.version = max(self.lanes.version, *announced, 0)
+        return after
 
     async def licence(self, sent: lease.Sent, record: AttemptRecord) -> GrantState | None:
         """Run Sent and note the send as open; None when the step did not happen."""
@@ -156,8 +165,7 @@ class SqlGrants(Part):
             spent = after.generation - refresh_tokens.GENERATIONS_KEPT
             await refresh_tokens.forget_spent(connection, grant_id, spent, after.current)
             if version is not None:
-                await tell_ended(connection, grant_id, version)
-                await raise_version(connection, version, [(Kind.GRANT, grant_id)])
+                await self._end_older(connection, grant_id, land.attempt, version)
                 announced[:] = [version]
             return after
 
@@ -246,6 +254,11 @@ class SqlGrants(Part):
     async def list_attempts(self, grant_id: str, limit: int) -> Sequence[AttemptRecord]:
         """Return the newest attempts first."""
         return await self.lanes.read(lambda connection: open_sends.list_newest(connection, grant_id, limit))
+
+    async def _end_older(self, connection: AsyncConnection, grant_id: str, attempt: int, version: int) -> None:
+        await tell_ended(connection, grant_id, version, before=attempt)
+        await end_before(connection, grant_id, attempt)
+        await raise_version(connection, version, [(Kind.GRANT, grant_id)])
 
     async def _write_state(
         self, grant_id: str, work: Work[GrantState | None], lane: Lane = Lane.SHARED
