@@ -37,13 +37,16 @@ def get(  # noqa: PLR0913 - each is an option
     min_lifetime: Annotated[
         float | None, typer.Option(callback=_check_seconds, help="The least life accepted, in seconds.")
     ] = None,
+    rejected_fingerprint: Annotated[
+        str | None, typer.Option(help="Fingerprint of a token that the API refused: get another one.")
+    ] = None,
     address: Address = None,
     api_key_file: ApiKeyFile = None,
     json: Json = False,
 ) -> None:
     """Print an access token, alone on stdout for scripts; --json prints what is known of it as well."""
     with Client(address, token_file=api_key_file) as broker:
-        received = broker.get_token(scope, grant, min_lifetime)
+        received = broker.get_token(scope, grant, min_lifetime, rejected_fingerprint)
     if sys.stdout.isatty():
         print_error("warning: this is a live token, and it stays in this terminal's scrollback")
     if json:

@@ -7,6 +7,7 @@ pay the caller's bucket ▸ decide (policy, holds, scopes → one cache key) ▸
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -96,8 +97,10 @@ class GetToken:
         audit: AuditSink,
         clock: Clock,
         telemetry: RedeemTelemetry,
+        handed_out: Callable[[CachedToken], None],
         random: Random,
     ) -> None:
+        """Wire the flow; `handed_out` is told of each token a caller gets."""
         self._view = view
         self._decide = decide
         self._cache = cache
@@ -106,6 +109,7 @@ class GetToken:
         self._audit = audit
         self._clock = clock
         self._telemetry = telemetry
+        self._handed_out = handed_out
         self._random = random
 
     async def __call__(self, request: TokenRequest, trail: Trail) -> IssuedToken:
@@ -138,6 +142,7 @@ class GetToken:
                 if not decided.means_the_same(before):
                     continue
             self._telemetry.token_issued(source)
+            self._handed_out(token)
             return issued
         raise GrantConflictError("the grant or its policies changed too often while the call ran; try again")
 

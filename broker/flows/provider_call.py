@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from broker.core.errors import ProviderRefusedClientError, RateLimitedError
-from broker.core.models import Limit, LimitTarget
+from broker.core.models import Limit, LimitTarget, Provider
 from broker.core.oauth.reply import Outcome, Reading, read_reply, refuse_echo
 from broker.core.oauth.rfc6749 import (
     ClientCredentials,
@@ -68,6 +69,7 @@ class ProviderCall:
         self._telemetry = telemetry
         self._limits = limits
         self._refuse_sandbox = refuse_sandbox
+        self._waiting: Counter[str] = Counter()
 
     async def pay(self, wish: Wish) -> None:
         """Spend the provider's budget, waiting a little for it.
@@ -84,7 +86,15 @@ class ProviderCall:
             except RateLimitedError as error:
                 if error.retry_after is None or self._clock.boottime() + error.retry_after > give_up:
                     raise
-                await asyncio.sleep(error.retry_after)
+                self._waiting[wish.provider.id] += 1
+                try:
+                    await asyncio.sleep(error.retry_after)
+                finally:
+                    self._waiting[wish.provider.id] -= 1
+
+    def is_waited_for(self, provider: Provider) -> bool:
+        """Tell whether redeems wait for the provider's permits."""
+        return self._waiting[provider.id] > 0
 
     async def prepare(self, wish: Wish, grant: ClientCredentials | RefreshToken) -> PreparedCall:
         """Let our client prove itself and build the request.

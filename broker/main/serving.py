@@ -131,6 +131,7 @@ async def _serve(settings: Settings, config: Path | None, seams: Seams) -> bool:
                 _in_background(stack, life, tokens.drain_journal.for_ever(), "drain-journal")
                 _in_background(stack, life, _relay_for_ever(relay), "relay-outbox")
                 _in_background(stack, life, tokens.tend_grants.for_ever(), "tend-grants")
+                _in_background(stack, life, tokens.renew.for_ever(), "renew")
                 life.started = True
                 await life.stop.wait()
                 life.draining = True

@@ -25,6 +25,7 @@ from broker.flows.redeem_client_credentials import RedeemClientCredentials
 from broker.flows.redeem_now import RedeemNow
 from broker.flows.redeem_refresh_token import RedeemRefreshToken
 from broker.flows.redeem_under_lease import RedeemUnderLease
+from broker.flows.renew import Renew
 from broker.flows.revoke_tokens import RevokeTokens
 from broker.flows.tend_grants import TendGrants
 from broker.flows.token_cache import TokenCache
@@ -41,9 +42,11 @@ class TokenFlows:
     prove_narrowing: ProveNarrowing
     drain_journal: DrainJournal
     tend_grants: TendGrants
+    renew: Renew
 
     async def aclose(self, grace: float) -> None:
         """Wait up to `grace` seconds for redeems that run and tokens the store has not taken yet."""
+        await self.renew.aclose()
         await asyncio.gather(
             self.obtain.aclose(grace),
             self.prove_narrowing.aclose(grace),
@@ -95,6 +98,17 @@ def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
         },
         clock=base.clock,
     )
+    renew = Renew(
+        view=base.view,
+        access_tokens=base.store,
+        obtain=obtain,
+        receive=receive,
+        cache=cache,
+        buckets=base.buckets,
+        callers_wait=call.is_waited_for,
+        clock=base.clock,
+        random=random,
+    )
     get_token = GetToken(
         view=base.view,
         decide=Decide(base.view),
@@ -104,6 +118,7 @@ def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
         audit=base.audit,
         clock=base.clock,
         telemetry=base.metrics,
+        handed_out=renew.handed_out,
         random=random,
     )
     return TokenFlows(
@@ -141,6 +156,7 @@ def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
             clock=base.clock,
             random=random,
         ),
+        renew=renew,
     )
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -22,6 +23,8 @@ from broker.flows.get_token import IssuedToken
 TOKEN_TYPE: Final = "Bearer"  # noqa: S105 - RFC 6750's name
 MAX_SECRET: Final = 16 * 1024
 """Longest secret a field may hold, in characters: a PEM key with room to spare."""
+
+FINGERPRINT: Final = re.compile("[0-9a-f]{32}")
 
 _MAX_SECONDS: Final = 315_576_000_000
 """Bound of a google.protobuf.Duration."""
@@ -50,9 +53,12 @@ def token_request(request: token_pb2.GetTokenRequest, caller: CallerId) -> Token
         min_lifetime = _seconds_of(request.min_lifetime)
         if min_lifetime is None:
             problems["min_lifetime"] = "a lifetime is a duration that is not negative"
+    rejected = request.rejected_fingerprint
+    if rejected and not FINGERPRINT.fullmatch(rejected):
+        problems["rejected_fingerprint"] = "a fingerprint is what a reply of GetToken said it is"
     if problems:
         raise InvalidRequestError("; ".join(problems.values()), fields=problems)
-    return TokenRequest(caller, request.grant, tuple(request.scopes), min_lifetime, request.resource)
+    return TokenRequest(caller, request.grant, tuple(request.scopes), min_lifetime, request.resource, rejected)
 
 
 def token_reply(token: IssuedToken) -> token_pb2.GetTokenResponse:

@@ -70,6 +70,23 @@ async def test_a_second_call_asks_nobody(world: World) -> None:
     assert ["memory", "provider"] == sources
 
 
+@pytest.mark.parametrize("kind", ["client_credentials", "refresh_token"])
+async def test_a_token_the_api_refused_is_replaced(world: World, kind: str) -> None:
+    """Its fingerprint brings another one, which is then everybody's; said of the old one again it changes nothing."""
+    desk = await world.desk(kind)
+    first = await desk.get("read", "trade")
+    await world.sandbox.revoke_access_tokens()
+    second = await desk.get("read", "trade", rejected=first.fingerprint)
+    assert first.fingerprint != second.fingerprint
+    reading = {"Authorization": f"Bearer {second.access_token}"}
+    assert 200 == (await world.sandbox.http.get("/v2/users/me/accounts", headers=reading)).status_code
+    calls = (await world.sandbox.counters())["token_calls"]
+    for rejected in ("", first.fingerprint, "0" * 32):
+        assert second.fingerprint == (await desk.get("read", "trade", rejected=rejected)).fingerprint
+    assert "RATE_LIMITED" == (await desk.refused("read", "trade", rejected=second.fingerprint)).reason
+    assert calls == (await world.sandbox.counters())["token_calls"]
+
+
 async def test_every_scope_set_has_a_token_of_its_own(world: World) -> None:
     """A wider token in the cache never serves a narrower wish."""
     desk = await world.desk("refresh_token")

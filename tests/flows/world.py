@@ -60,6 +60,7 @@ from broker.flows.redeem_client_credentials import RedeemClientCredentials
 from broker.flows.redeem_now import RedeemNow
 from broker.flows.redeem_refresh_token import RedeemRefreshToken
 from broker.flows.redeem_under_lease import RedeemUnderLease
+from broker.flows.renew import Renew
 from broker.flows.revoke_tokens import RevokeTokens
 from broker.flows.tend_grants import TendGrants
 from broker.flows.token_cache import TokenCache
@@ -379,6 +380,7 @@ class Replica:
     lookout: Lookout
     refresh: RedeemRefreshToken
     tend: TendGrants
+    renew: Renew
     hold: HoldGrant
     trails: list[Trail] = field(default_factory=list)
 
@@ -583,6 +585,17 @@ class World:
             redeem={GrantType.REFRESH_TOKEN: refresh, GrantType.CLIENT_CREDENTIALS: credentials},
             clock=self.clock,
         )
+        renew = Renew(
+            view=view,
+            access_tokens=store,
+            obtain=obtain,
+            receive=receive,
+            cache=cache,
+            buckets=self.buckets,
+            callers_wait=call.is_waited_for,
+            clock=self.clock,
+            random=random,
+        )
         get_token = GetToken(
             view=view,
             decide=Decide(view),
@@ -592,6 +605,7 @@ class World:
             audit=self.audit,
             clock=self.clock,
             telemetry=telemetry,
+            handed_out=renew.handed_out,
             random=random,
         )
         return Replica(
@@ -609,6 +623,7 @@ class World:
             lookout=lookout,
             refresh=refresh,
             tend=tend,
+            renew=renew,
             hold=HoldGrant(grants=store, access_tokens=store, clock=self.clock, soon=tend.soon),
         )
 

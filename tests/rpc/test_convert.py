@@ -24,8 +24,9 @@ def test_a_request_becomes_a_wish() -> None:
         scopes=["trade", "read"],
         min_lifetime=Duration(seconds=90, nanos=500_000_000),
         resource="https://api.example/v1",
+        rejected_fingerprint="0f" * 16,
     )
-    assert TokenRequest(CALLER, "desk", ("trade", "read"), 90.5, "https://api.example/v1") == token_request(
+    assert TokenRequest(CALLER, "desk", ("trade", "read"), 90.5, "https://api.example/v1", "0f" * 16) == token_request(
         request, CALLER
     )
     assert TokenRequest(CALLER, "", ("read",), None, "") == token_request(
@@ -36,9 +37,10 @@ def test_a_request_becomes_a_wish() -> None:
 def test_all_wrong_fields_are_told_at_once() -> None:
     """One answer names every field."""
     request = token_pb2.GetTokenRequest(scopes=["read"], min_lifetime=Duration(seconds=-1), resource="#")
+    request.rejected_fingerprint = "0F" * 16
     with pytest.raises(InvalidRequestError) as told:
         token_request(request, CALLER)
-    assert {"resource", "min_lifetime"} == set(told.value.fields)
+    assert {"resource", "min_lifetime", "rejected_fingerprint"} == set(told.value.fields)
 
 
 def test_a_token_becomes_a_reply() -> None:

@@ -112,10 +112,11 @@ class World:
         *scopes: str,
         grant: str = "",
         min_lifetime: float | None = None,
+        rejected: str = "",
         deadline: float = DEADLINE,
     ) -> token_pb2.GetTokenResponse:
         """Call GetToken."""
-        request = token_pb2.GetTokenRequest(grant=grant, scopes=scopes)
+        request = token_pb2.GetTokenRequest(grant=grant, scopes=scopes, rejected_fingerprint=rejected)
         if min_lifetime is not None:
             request.min_lifetime.CopyFrom(Duration(seconds=int(min_lifetime)))
         stub = token_pb2_grpc.TokenServiceStub(self.channel)

@@ -74,6 +74,7 @@ class AsyncClient:
         scopes: Iterable[str],
         grant: str | None = None,
         min_lifetime: float | None = None,
+        rejected_fingerprint: str | None = None,
     ) -> Token:
         """Return an access token that carries no more than `scopes`.
 
@@ -81,12 +82,13 @@ class AsyncClient:
             scopes: product scopes (read, trade, withdraw, admin) or scopes of the provider.
             grant: the grant's name; may be left out when policy leaves this caller exactly one.
             min_lifetime: the least seconds the token must still live; absent: the broker's choice.
+            rejected_fingerprint: of the token that the API refused with 401, to get another one.
 
         Raises:
             BrokerError: the broker refused, or could not be reached; its subclass and `reason` say why.
             ConfigurationError: the token file cannot be read.
         """
-        request = build_request(scopes, grant, min_lifetime)
+        request = build_request(scopes, grant, min_lifetime, rejected_fingerprint)
         metadata = self._connection.build_metadata()
         held = self._channels.take()
         try:

@@ -72,7 +72,9 @@ class Token:
     api_origins: tuple[str, ...]
 
 
-def build_request(scopes: Iterable[str], grant: str | None, min_lifetime: float | None) -> token_pb2.GetTokenRequest:
+def build_request(
+    scopes: Iterable[str], grant: str | None, min_lifetime: float | None, rejected_fingerprint: str | None
+) -> token_pb2.GetTokenRequest:
     """Build the request; `min_lifetime` is in seconds.
 
     Raises:
@@ -85,7 +87,9 @@ def build_request(scopes: Iterable[str], grant: str | None, min_lifetime: float 
     if min_lifetime is not None and not 0 <= min_lifetime <= MAX_SECONDS:
         message = f"min_lifetime must not be negative, and is a number of at most {MAX_SECONDS} seconds"
         raise ValueError(message)
-    request = token_pb2.GetTokenRequest(grant=grant or "", scopes=list(scopes))
+    request = token_pb2.GetTokenRequest(
+        grant=grant or "", scopes=list(scopes), rejected_fingerprint=rejected_fingerprint or ""
+    )
     if min_lifetime is not None:
         lifetime = Duration()
         lifetime.FromNanoseconds(round(min_lifetime * 1e9))

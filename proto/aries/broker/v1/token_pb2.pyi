@@ -62,9 +62,14 @@ class GetTokenRequest(_message.Message):
     GRANT_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
     MIN_LIFETIME_FIELD_NUMBER: _builtins.int
+    REJECTED_FINGERPRINT_FIELD_NUMBER: _builtins.int
     RESOURCE_FIELD_NUMBER: _builtins.int
     grant: _builtins.str
     """The grant's name. May be left out when policy leaves this caller exactly one."""
+    rejected_fingerprint: _builtins.str
+    """The fingerprint of a token that the API refused (401) before its end: another one is wanted. It counts while that
+    token is the newest there is, once in half a minute.
+    """
     resource: _builtins.str
     """The resource the token is for (RFC 8707), where the provider supports it."""
     @_builtins.property
@@ -83,11 +88,12 @@ class GetTokenRequest(_message.Message):
         grant: _builtins.str = ...,
         scopes: _abc.Iterable[_builtins.str] | None = ...,
         min_lifetime: _duration_pb2.Duration | None = ...,
+        rejected_fingerprint: _builtins.str = ...,
         resource: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["min_lifetime", b"min_lifetime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "min_lifetime", b"min_lifetime", "resource", b"resource", "scopes", b"scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "min_lifetime", b"min_lifetime", "rejected_fingerprint", b"rejected_fingerprint", "resource", b"resource", "scopes", b"scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
