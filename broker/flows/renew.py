@@ -133,9 +133,8 @@ class Renew:
 
     async def _renew(self, due: DueToken) -> None:
         wish = await self._wish(due)
-        if wish is None or not await self._has_turn(wish.provider, soon=due.remaining_ms < SOON * 1000):
+        if wish is None or not await self._take_turn(wish.provider, soon=due.remaining_ms < SOON * 1000):
             return
-        self._at[wish.provider.id] += 1
         try:
             await self._obtain(wish, Need(unlike=due.fingerprint))
         except BrokerError:  # told to operators by whoever raised it; the token there is serves on
@@ -158,15 +157,16 @@ class Renew:
             return None
         return wish if wish.key == due.key else None
 
-    async def _has_turn(self, provider: Provider, *, soon: bool) -> bool:
-        """Wait for a turn: after the callers that wait, and not more often than the window allows."""
+    async def _take_turn(self, provider: Provider, *, soon: bool) -> bool:
+        """Wait for a turn and count it: after the callers that wait, and not more often than the window allows."""
         give_up = self._clock.boottime() + PATIENCE
         charges = _charges(self._view.catalog.limits, provider)
         while self._clock.boottime() < give_up:
             if self._at[provider.id] < AT_ONCE and (soon or not self._callers_wait(provider)):
-                decision = await self._buckets.spend(charges)
-                if decision.allowed:
+                self._at[provider.id] += 1  # before anything is awaited: others look at it meanwhile
+                if (await self._buckets.spend(charges)).allowed:
                     return True
+                self._at[provider.id] -= 1
             await asyncio.sleep(EVERY * self._random.uniform(0.2, 0.4))
         return False
 

@@ -10,9 +10,9 @@ from fractions import Fraction
 import pytest
 
 from broker.core.errors import ProviderUnavailableError
-from broker.core.models import GrantType, Limit, LimitTarget, Origin, Provider, Window
+from broker.core.models import Client, GrantType, Limit, LimitTarget, Origin, Provider, Window
 from broker.flows import renew
-from tests.flows.world import NARROWING, Replica, World, error, grant, new_world, policy
+from tests.flows.world import CLIENT, NARROWING, Replica, World, error, grant, new_world, policy
 from tests.support.waiting import ENOUGH, until
 
 WHOLE = ("read", "trade")
@@ -100,11 +100,12 @@ async def test_a_provider_that_is_away_is_tried_again_later() -> None:
         await replica.get()
 
 
-async def test_a_grant_that_moved_on_or_is_held_is_left_alone() -> None:
-    """Frozen, authorized anew or removed since, its token is not renewed."""
+@pytest.mark.parametrize("moved", [replace(NARROWING, frozen=True), replace(CLIENT, client_id="another-app")])
+async def test_a_grant_that_moved_on_or_is_held_is_left_alone(moved: Provider | Client) -> None:
+    """Held, or of another registration since, its token is not renewed."""
     world, replica = await used_world()
     await world.hold("person")
-    await world.put(replace(NARROWING, frozen=True))
+    await world.put(moved)
     await replica.view.catch_up(await world.store.inner.read_version())
     world.clock.advance(0.85 * LIFE)
     await renewed(replica)
@@ -128,6 +129,27 @@ async def test_renewals_come_one_after_the_other() -> None:
     world.clock.advance(0.5)
     await until(lambda: len(world.endpoint.requests) == 30 + renew.RENEWALS.burst + 5)
     await replica.renew.aclose()
+
+
+async def test_a_provider_that_hangs_holds_up_few() -> None:
+    """No more are under way at one provider at once, however long they take."""
+    world = await new_world()
+    names = [f"g{number}" for number in range(renew.AT_ONCE + 2)]
+    await world.put(*(grant(name, GrantType.CLIENT_CREDENTIALS) for name in names))
+    await world.put(policy("many", "key:orders", "g*", "read"))
+    replica = await world.replica()
+    for name in names:
+        await replica.get(grant=name)
+    await replica.renew.look()
+    world.clock.advance(0.85 * LIFE)
+    world.endpoint.hold = asyncio.Event()
+    sent = len(names)
+    await replica.renew.look()
+    await until(lambda: len(world.endpoint.requests) == sent + renew.AT_ONCE)
+    world.clock.advance(5)
+    world.endpoint.hold.set()
+    await until(lambda: len(world.endpoint.requests) == 2 * sent)
+    assert 0 == replica.renew._at["p1"]
 
 
 @pytest.mark.parametrize(("remaining", "renews"), [(0.15 * LIFE, False), (renew.SOON - 1, True)])
