@@ -148,7 +148,8 @@ async def test_a_provider_that_hangs_holds_up_few() -> None:
     await until(lambda: len(world.endpoint.requests) == sent + renew.AT_ONCE)
     world.clock.advance(5)
     world.endpoint.hold.set()
-    await until(lambda: len(world.endpoint.requests) == 2 * sent)
+    await asyncio.gather(*replica.renew._running)
+    assert 2 * sent == len(world.endpoint.requests)
     assert 0 == replica.renew._at["p1"]
 
 
