@@ -73,8 +73,10 @@ class EdgeLimits:
         everybody: of all addresses together: a little above what a process can answer, so that what comes in excess
             is refused before it costs a signature check.
         in_flight: RPCs running or waiting: each holds some 20 KiB, and past this number waiting only grows.
-        in_flight_of_peer, in_flight_of_caller: of those, how many may be one address's, and one caller's: a quarter and
-            a tenth, so that nobody whose calls wait takes every place.
+        in_flight_of_peer: of those, how many of one address may not have proved yet who calls: a quarter. A call that
+            has is its caller's alone, since behind one address may be a whole cluster.
+        in_flight_of_caller: of those, how many may be one caller's: a tenth, so that nobody whose calls wait takes
+            every place.
         overload_delay: seconds told to a caller shed by these numbers.
     """
 
@@ -128,7 +130,8 @@ class Edge:
         self._everybody = charge("everybody", ("edge", "everybody"), self._limits.everybody)
         self._in_flight = 0
         delay = self._limits.overload_delay
-        self._of_peer = Running(self._limits.in_flight_of_peer, "too many calls of this address run", delay)
+        unproved = "too many calls of this address run whose callers are not known yet"
+        self._of_peer = Running(self._limits.in_flight_of_peer, unproved, delay)
         self._of_caller = Running(self._limits.in_flight_of_caller, "too many calls of this caller run", delay)
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
@@ -164,9 +167,10 @@ class Edge:
                 await self._record_denial(trail, action, outcome.reason, address=address, detail=detail)
             finally:
                 self._in_flight -= 1
-                self._of_peer.leave(address)
-                if trail.actor:  # known, so counted
+                if trail.actor:
                     self._of_caller.leave(trail.actor)
+                else:  # never proved who calls
+                    self._of_peer.leave(address)
                 elapsed = self._clock.boottime() - started
                 self._telemetry.request_finished(method.full_name, outcome.code.name, outcome.reason, elapsed)
             await context.abort(outcome.code, outcome.text, outcome.trailing)
@@ -193,6 +197,7 @@ class Edge:
             if proof.tag != self._authenticate.tag():
                 proof = await self._authenticate(credentials)
         trail.actor = str(proof.caller)
+        self._of_peer.leave(address)  # the call is its caller's from here on
         self._of_caller.enter(trail.actor)
         self._of_caller.check(trail.actor)
         catalog = self._catalog()

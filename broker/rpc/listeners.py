@@ -13,7 +13,16 @@ MAX_MESSAGE: Final = 64 * 1024
 """Longest request, in bytes."""
 
 MAX_METADATA: Final = 16 * 1024
-MAX_STREAMS: Final = 100
+MAX_STREAMS: Final = 512
+"""Calls on one connection: more than one caller, or one address that has not proved who calls, may have running at the
+edge, so that those in excess are told so by the edge. gRPC breaks them off without a word, and its own clients do not
+keep to the number while the server still counts calls that just ended."""
+
+HANDSHAKE_MS: Final = 10_000
+"""A connection that has not come as far as HTTP/2's first settings is hung up on; gRPC's own time is 2 minutes."""
+
+IDLE_MS: Final = 60_000
+"""A connection without a call is hung up on; a caller's next call connects anew, which takes milliseconds."""
 
 AGE_GRACE_MS: Final = 60_000
 """Calls running when their connection reaches its age have this long: as long as a provider may take to answer."""
@@ -26,6 +35,8 @@ OPTIONS: Final = (
     ("grpc.max_metadata_size", MAX_METADATA),
     ("grpc.absolute_max_metadata_size", MAX_METADATA),
     ("grpc.max_concurrent_streams", MAX_STREAMS),
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+    ("grpc.max_connection_idle_ms", IDLE_MS),
     ("grpc.max_connection_age_ms", MAX_AGE_MS),
     ("grpc.max_connection_age_grace_ms", AGE_GRACE_MS),
     ("grpc.so_reuseport", 0),  # a second broker on the port is refused instead of taking half of its calls

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,13 +17,13 @@ from aries.broker.admin.v1 import keys_pb2, keys_pb2_grpc
 from aries.broker.v1 import token_pb2
 from broker.core.errors import AuditUnavailableError, PolicyDeniedError, RateLimitedError
 from broker.core.identity import Role
-from broker.core.models import Limit, LimitTarget, Origin, Window
+from broker.core.models import ApiKey, Limit, LimitTarget, Origin, Window
 from broker.flows.obtain import MAX_WAITING
 from broker.rpc.call import Call
 from broker.rpc.edge import EdgeLimits
-from broker.rpc.listeners import ListenerConfig
+from broker.rpc.listeners import MAX_STREAMS, ListenerConfig
 from broker.rpc.methods import KEYS_SERVICE
-from tests.rpc.kit import ACCESS_TOKEN, WISH, Kit, bearer, read_refusal, refusal, role, token_stub
+from tests.rpc.kit import ACCESS_TOKEN, WISH, Keys, Kit, bearer, read_refusal, refusal, role, token_stub
 from tests.support.waiting import ENOUGH, until
 
 CODE = grpc.StatusCode
@@ -313,17 +314,9 @@ async def test_calls_in_flight_are_bounded() -> None:
     assert (CODE.RESOURCE_EXHAUSTED, "OVERLOADED", 1.1) == (told.code, told.reason, told.retry_after)
 
 
-@pytest.mark.parametrize(
-    ("limits", "other", "told"),
-    [
-        (EdgeLimits(in_flight_of_caller=2), "", "too many calls of this caller run"),
-        (EdgeLimits(in_flight_of_peer=2), "OVERLOADED", "too many calls of this address run"),
-    ],
-    ids=["caller", "address"],
-)
-async def test_nobody_takes_every_place(limits: EdgeLimits, other: str, told: str) -> None:
-    """Past its share a caller, or an address, is shed with a waiting time; another caller's share is its own."""
-    kit = Kit(limits=limits)
+async def test_a_caller_does_not_take_every_place() -> None:
+    """Past its share a caller is shed with a waiting time; another caller's share is its own."""
+    kit = Kit(limits=EdgeLimits(in_flight_of_caller=2))
     orders, reports = kit.add_key("orders"), kit.add_key("reports")
     both_run, go_on = asyncio.Event(), asyncio.Event()
 
@@ -338,11 +331,77 @@ async def test_nobody_takes_every_place(limits: EdgeLimits, other: str, told: st
         running = [asyncio.ensure_future(stub.GetToken(WISH, metadata=bearer(orders))) for _ in range(2)]
         await both_run.wait()
         over = await refusal(stub.GetToken(WISH, metadata=bearer(orders)))
-        beside = await asyncio.gather(stub.GetToken(WISH, metadata=bearer(reports)), return_exceptions=True)
+        beside = await stub.GetToken(WISH, metadata=bearer(reports))
         go_on.set()
         await asyncio.gather(*running)
+    told = "too many calls of this caller run"
     assert (CODE.RESOURCE_EXHAUSTED, "OVERLOADED", told, 1.1) == (over.code, over.reason, over.text, over.retry_after)
-    assert [other] == [read_refusal(one).reason if isinstance(one, grpc.aio.AioRpcError) else "" for one in beside]
+    assert ACCESS_TOKEN == beside.access_token
+
+
+async def test_services_behind_one_address_do_not_share_a_share() -> None:
+    """Calls whose callers are known do not count as their address's, so that a cluster behind one is served whole."""
+    kit = Kit(limits=EdgeLimits(in_flight_of_peer=1))
+    all_run = asyncio.Event()
+
+    async def hold() -> None:
+        if len(kit.get_token.requests) == 5:
+            all_run.set()
+        await all_run.wait()
+
+    kit.get_token.before = hold
+    async with kit.serve() as (port,), token_stub(port) as stub:
+        replies = []
+        for number in range(5):
+            key = kit.add_key(f"service-{number}")
+            replies.append(asyncio.ensure_future(stub.GetToken(WISH, metadata=bearer(key))))
+            await until(lambda: len(kit.get_token.requests) == len(replies))
+        assert [ACCESS_TOKEN] * 5 == [reply.access_token for reply in await asyncio.gather(*replies)]
+
+
+class SlowKeys(Keys):
+    """Keys that are found when a test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+
+    async def find_api_key(self, key_id: str) -> ApiKey | None:
+        await self.go_on.wait()
+        return await super().find_api_key(key_id)
+
+
+async def test_an_address_does_not_take_every_place_with_callers_unknown() -> None:
+    """Past its share of calls that are being proved, or fail to be, an address is shed, whatever it would show."""
+    keys = SlowKeys()
+    kit = Kit(limits=EdgeLimits(in_flight_of_peer=2), keys=keys)
+    orders = kit.add_key("orders")
+    async with kit.serve() as (port,), token_stub(port) as stub:
+        nobody = asyncio.ensure_future(refusal(stub.GetToken(WISH, metadata=bearer(Kit().add_key("unknown here")))))
+        known = asyncio.ensure_future(stub.GetToken(WISH, metadata=bearer(orders)))
+        await until(lambda: {"127.0.0.1": 2} == kit.served._of_peer._running)
+        over = await refusal(stub.GetToken(WISH, metadata=bearer(orders)))
+        keys.go_on.set()
+        assert (ACCESS_TOKEN, "CALLER_UNAUTHENTICATED") == ((await known).access_token, (await nobody).reason)
+        await until(lambda: 0 == len(kit.served._of_peer))
+        assert ACCESS_TOKEN == (await stub.GetToken(WISH, metadata=bearer(orders))).access_token
+    told = "too many calls of this address run whose callers are not known yet"
+    assert (CODE.RESOURCE_EXHAUSTED, "OVERLOADED", told, 1.1) == (over.code, over.reason, over.text, over.retry_after)
+
+
+async def test_a_burst_on_one_connection_is_answered_by_the_edge() -> None:
+    """Of 300 calls at once on one channel each gets a token or the edge's own reason; the transport refuses none."""
+    kit = Kit()
+    key = kit.add_key("orders")
+    share_runs = asyncio.Event()
+    kit.get_token.before = share_runs.wait
+    async with kit.serve() as (port,), token_stub(port) as stub:
+        calls = [asyncio.ensure_future(stub.GetToken(WISH, metadata=bearer(key))) for _ in range(300)]
+        await until(lambda: sum(call.done() for call in calls) == 300 - kit.limits.in_flight_of_caller)
+        share_runs.set()
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+    told = Counter(read_refusal(one).reason if isinstance(one, grpc.aio.AioRpcError) else "" for one in ended)
+    assert {"": kit.limits.in_flight_of_caller, "OVERLOADED": 300 - kit.limits.in_flight_of_caller} == told
 
 
 async def test_places_come_back_however_calls_end() -> None:
@@ -375,10 +434,11 @@ async def test_places_come_back_however_calls_end() -> None:
 
 
 def test_shares_leave_room_for_others() -> None:
-    """A caller may have a tenth, an address a quarter, and those who wait for a provider not all of what may run."""
+    """Those who wait for a provider take not all that may run; a connection carries a caller's or address's share."""
     limits = EdgeLimits()
     assert (limits.in_flight // 10, limits.in_flight // 4) == (limits.in_flight_of_caller, limits.in_flight_of_peer)
     assert limits.in_flight > MAX_WAITING
+    assert max(limits.in_flight_of_caller, limits.in_flight_of_peer) < MAX_STREAMS
 
 
 async def test_roles_are_required() -> None:

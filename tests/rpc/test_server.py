@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ssl
 from pathlib import Path
 from typing import Any, cast
 
@@ -163,6 +165,48 @@ def test_a_forgotten_method_is_a_bug_at_start(service: str, problem: str) -> Non
     """A servicer without one of its methods, or for no service at all, is refused before anything is bound."""
     with pytest.raises(ValueError, match=problem):
         BrokerServer(Kit().edge(), {service: object()}, (), is_serving=bool)
+
+
+async def _until_hung_up(port: int, first: bytes, tls: ssl.SSLContext | None) -> bool:
+    """Connect, send `first`, and tell whether the server hangs up on what then says nothing."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
+    writer.write(first)
+    with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+        while await asyncio.wait_for(reader.read(4096), ENOUGH):
+            pass
+    return True
+
+
+@pytest.mark.parametrize(
+    ("option", "first"),
+    [
+        ("grpc.server_handshake_timeout_ms", b""),
+        ("grpc.server_handshake_timeout_ms", bytes.fromhex("16030100ff")),  # the head of a ClientHello
+        ("grpc.max_connection_idle_ms", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")),
+    ],
+    ids=["silent", "half-a-hello", "idle"],
+)
+@pytest.mark.parametrize("client_certificates", [False, True], ids=["tls", "mtls"])
+async def test_connections_that_say_nothing_are_hung_up_on(
+    option: str, first: bytes, client_certificates: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the handshake is done as after it: descriptors are for those who call."""
+    assert 60_000 >= dict(OPTIONS)[option]
+    quicker = tuple((name, 500 if name == option else value) for name, value in OPTIONS)
+    monkeypatch.setattr("broker.rpc.server.OPTIONS", quicker)
+    kit, authority, folder = Kit(), Authority(), TlsFolder(tmp_path)
+    folder.write(authority.server(), authority.pem)
+    kit.tls, kit.trust_domain = TlsFiles(*folder.paths, clock=kit.clock, telemetry=kit.telemetry), "corp.example"
+    context = None
+    if option == "grpc.max_connection_idle_ms":
+        client = authority.client("spiffe://corp.example/a")
+        (tmp_path / "client.pem").write_bytes(client.certificate + client.key)
+        context = ssl.create_default_context(cadata=authority.pem.decode())
+        context.check_hostname = False
+        context.set_alpn_protocols(["h2"])
+        context.load_cert_chain(tmp_path / "client.pem")
+    async with kit.serve(ListenerConfig("127.0.0.1:0", kit.tls, client_certificates=client_certificates)) as (port,):
+        assert await _until_hung_up(port, first, context)
 
 
 def test_no_connection_outlives_ten_minutes() -> None:
