@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
@@ -28,8 +29,14 @@ def build_app(*, not_ready: Callable[[], str], metrics: Callable[[], Awaitable[b
         reason = not_ready()
         return PlainTextResponse(f"{reason or 'ok'}\n", status_code=503 if reason else 200)
 
+    rendering: asyncio.Future[bytes] | None = None
+
     async def show_metrics(_request: Request) -> Response:
-        return Response(await metrics(), media_type=metrics_type)
+        """Show the page that is being rendered to all who ask meanwhile: many who ask cost what one does."""
+        nonlocal rendering
+        if rendering is None or rendering.done():
+            rendering = asyncio.ensure_future(metrics())
+        return Response(await asyncio.shield(rendering), media_type=metrics_type)
 
     return Starlette(
         routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", show_metrics)],
