@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.adapters.sql import StoreRefusedError, migrate
 from broker.adapters.sql.tables import metadata
-from broker.core.errors import StoreUnavailableError
 from tests.contract.backends import SqlBackend, open_sql
 from tests.support.postgres import PostgresServer
 
@@ -72,12 +71,3 @@ async def test_only_postgresql_is_migrated_by_hand(url: str) -> None:
     """SQLite needs no `migrate`, other databases are not spoken to."""
     with pytest.raises(StoreRefusedError):
         await migrate(url)
-
-
-async def test_a_database_that_is_away_is_said_to_be(tmp_path: Path) -> None:
-    """Opening and migrating without a server is the one store error, cause `connection`."""
-    url = f"postgresql://broker@/broker?host={tmp_path}"
-    for attempt in (open_sql(url, tmp_path), migrate(url)):
-        with pytest.raises(StoreUnavailableError) as refused:
-            await attempt
-        assert "connection" == refused.value.cause

@@ -88,6 +88,17 @@ async def test_no_first_admin(postgres: PostgresServer, tmp_path: Path) -> None:
     assert "BROKER_BOOTSTRAP_ADMIN_KEY_FILE" in said
 
 
+async def test_a_database_that_lets_nobody_in(postgres: PostgresServer, tmp_path: Path) -> None:
+    """What is wrong with it and what to do, and neither the password nor the URL that holds it."""
+    secret = new_secret("password").replace('"', "").replace("/", "").replace("%", "")
+    env = await postgres_environment(postgres, tmp_path / "data")
+    url = env["BROKER_DATABASE_URL"].replace("broker@", f"broker:{secret}@").replace("/test_", "/no_test_")
+    said = await _refused(tmp_path / "data", env={**env, "BROKER_DATABASE_URL": url})
+    assert "there is no such database: correct its name in BROKER_DATABASE_URL" in said
+    assert "did not answer in time" not in said
+    assert secret not in said
+
+
 async def test_a_first_admin_s_key_older_than_a_day(tmp_path: Path) -> None:
     """A key file somebody may have found by now opens nothing: a new one has to be made, which the message says."""
     data = tmp_path / "data"

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy.engine import URL
+
 from broker.adapters.data_folder import DataFolder
 from broker.adapters.sql.access_tokens import SqlAccessTokens
 from broker.adapters.sql.api_keys import SqlApiKeys
@@ -14,10 +16,11 @@ from broker.adapters.sql.client_secrets import SqlSecrets
 from broker.adapters.sql.data_keys import SqlDataKeys
 from broker.adapters.sql.engine_postgres import PostgresEngine
 from broker.adapters.sql.engine_sqlite import SqliteEngine
-from broker.adapters.sql.errors import DATABASE_ERRORS, StoreRefusedError, translate
+from broker.adapters.sql.errors import StoreRefusedError
 from broker.adapters.sql.grants import SqlGrants
 from broker.adapters.sql.lanes import Lane, Lanes
 from broker.adapters.sql.migrate import database_url, refuse_out_of_date, upgrade
+from broker.adapters.sql.opening import refuse_without_rights, refusing
 from broker.adapters.sql.outbox import SqlOutbox
 from broker.adapters.sql.replicas import SqlReplicas
 from broker.adapters.sql.restart import host_boot_id, take_over
@@ -53,22 +56,23 @@ async def open_database(url: str | None, folder: DataFolder, *, pool_size: int =
         pool_size: most connections to PostgreSQL, all lanes together, the one the audit opens for itself included.
 
     Raises:
-        StoreRefusedError: the tables are out of date, or commits would not be durable.
-        StoreUnavailableError: the database is away.
+        StoreRefusedError: the database is away, its tables are out of date, or commits would not be durable.
     """
-    try:
-        if url and database_url(url).get_backend_name() == "postgresql":
-            return await _open_postgres(url, pool_size)
-        if url and database_url(url).database:
-            msg = "an SQLite store lies in the data folder: set BROKER_DATA_DIR, not a path in BROKER_DATABASE_URL"
-            raise StoreRefusedError(msg)
-        return await _open_sqlite(folder)
-    except DATABASE_ERRORS as error:
-        raise translate(error) from error
+    parsed = database_url(url) if url else None
+    if parsed is not None and parsed.get_backend_name() == "postgresql":
+        with refusing(parsed):
+            return await _open_postgres(parsed, pool_size)
+    if parsed is not None and parsed.database:
+        msg = "an SQLite store lies in the data folder: set BROKER_DATA_DIR, not a path in BROKER_DATABASE_URL"
+        raise StoreRefusedError(msg)
+    path = folder.path / FILE_NAME
+    with refusing(path):
+        return await _open_sqlite(path)
 
 
-async def _open_sqlite(folder: DataFolder) -> SqlDatabase:
-    engine = SqliteEngine(_create_file(folder.path))
+async def _open_sqlite(path: Path) -> SqlDatabase:
+    _create(path)
+    engine = SqliteEngine(path)
     try:
         await engine.check()
         async with engine.writing(Lane.COMMIT) as connection:
@@ -82,23 +86,22 @@ async def _open_sqlite(folder: DataFolder) -> SqlDatabase:
     return SqlDatabase(Lanes(engine))
 
 
-def _create_file(folder: Path) -> Path:
-    """Return the database file's path; it is there and private.
+def _create(path: Path) -> None:
+    """Make sure the database file is there and private.
 
     It is made before SQLite opens it: closing a descriptor later would drop SQLite's locks.
     """
-    path = folder / FILE_NAME
     if not path.exists():
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     path.chmod(0o600)
-    return path
 
 
-async def _open_postgres(url: str, pool_size: int) -> SqlDatabase:
-    engine = PostgresEngine(database_url(url), pool_size)
+async def _open_postgres(url: URL, pool_size: int) -> SqlDatabase:
+    engine = PostgresEngine(url, pool_size)
     try:
         await engine.check()
         async with engine.reading() as connection:
+            await refuse_without_rights(connection)
             await refuse_out_of_date(connection)
     except BaseException:
         await engine.dispose()

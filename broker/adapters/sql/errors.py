@@ -28,10 +28,11 @@ def unavailable(cause: str) -> StoreUnavailableError:
 
 def translate(error: BaseException) -> StoreUnavailableError:
     """Return the broker's error for one of DATABASE_ERRORS; its text holds nothing of the driver's."""
-    return unavailable(_cause(error))
+    return unavailable(cause_of(error))
 
 
-def _cause(error: BaseException) -> str:
+def cause_of(error: BaseException) -> str:
+    """Return which cause one of DATABASE_ERRORS is."""
     if isinstance(error, PoolTimeoutError):
         return "pool"
     if isinstance(error, TimeoutError):

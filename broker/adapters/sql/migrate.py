@@ -13,7 +13,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.adapters.sql.engine_postgres import connect_postgres
-from broker.adapters.sql.errors import DATABASE_ERRORS, StoreRefusedError, translate
+from broker.adapters.sql.errors import StoreRefusedError
+from broker.adapters.sql.opening import refusing
 
 
 def database_url(url: str) -> URL:
@@ -37,8 +38,7 @@ async def migrate(url: str) -> None:
     """Bring a PostgreSQL database to this version; SQLite does it by itself at every start.
 
     Raises:
-        StoreRefusedError: not PostgreSQL, or the tables are of a newer version.
-        StoreUnavailableError: the database is away.
+        StoreRefusedError: not PostgreSQL, the database is away, or its tables are of a newer version.
     """
     parsed = database_url(url)
     if parsed.get_backend_name() != "postgresql":
@@ -46,10 +46,9 @@ async def migrate(url: str) -> None:
         raise StoreRefusedError(msg)
     engine = connect_postgres(parsed, 1)
     try:
-        async with engine.connect() as connection:
-            await upgrade(connection)
-    except DATABASE_ERRORS as error:
-        raise translate(error) from error
+        with refusing(parsed):
+            async with engine.connect() as connection:
+                await upgrade(connection)
     finally:
         await engine.dispose()
 
