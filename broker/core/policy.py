@@ -91,6 +91,23 @@ def decide(  # noqa: PLR0913 - everything a decision depends on
     return PolicyDecision(chosen, considered)
 
 
+def may_hold(
+    policies: Iterable[Policy], caller: CallerId, grant: str, granted: frozenset[str], provider: Provider | None
+) -> bool:
+    """Tell whether some policy lets this caller, who holds no role, have a token of these wire scopes.
+
+    Where the grant is gone, and its provider not known, its name alone decides.
+    """
+    return any(
+        _any_matches_caller(policy.callers, caller)
+        and any(matches(pattern, grant) for pattern in policy.grants)
+        and (
+            provider is None or granted <= _allowed(policy, provider) | accepted_excess(policy.accept_excess, provider)
+        )
+        for policy in policies
+    )
+
+
 def _obstacle(
     policy: Policy, caller: CallerId, grant: str, requested: frozenset[str], provider: Provider
 ) -> Why | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from broker.core.config_rules import NAME
@@ -42,6 +43,7 @@ class CatalogView:
         self._matching: OrderedDict[tuple[tuple[str, ...], int], Sequence[str]] = OrderedDict()
         self._reading: dict[tuple[int, Hashable], asyncio.Task[Any]] = {}
         self._loading = asyncio.Lock()
+        self._moved = asyncio.Event()
         self.catalog = Catalog()
         self.reachable = True
 
@@ -67,6 +69,13 @@ class CatalogView:
         async with self._loading:
             if self.catalog.version < version:
                 await self._reload()
+
+    async def wait_beyond(self, version: int, seconds: float) -> None:
+        """Return once this view is newer than `version`, or after so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.version <= version:
+                    await self._moved.wait()
 
     async def grant(self, name: str) -> Grant | None:
         """Return the grant of this name as of the version at the call or later; what the redeem moves may be older.
@@ -144,6 +153,8 @@ class CatalogView:
         self._absent.clear()
         self._matching.clear()
         self.catalog = catalog
+        self._moved.set()
+        self._moved = asyncio.Event()
 
 
 def _hear(reading: asyncio.Task[Any]) -> None:

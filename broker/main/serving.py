@@ -199,7 +199,7 @@ async def _listen(  # noqa: PLR0913 - everything that is served
     )
     server = BrokerServer(
         edge,
-        {TOKEN_SERVICE: TokenServicer(tokens.get_token), **admin.servicers},
+        {TOKEN_SERVICE: TokenServicer(tokens.get_token, tokens.watch_revocations), **admin.servicers},
         _listeners(settings, tls),
         is_serving=lambda service: life.serves(service, base.view),
         reflection=settings.reflection,

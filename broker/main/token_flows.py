@@ -29,6 +29,7 @@ from broker.flows.renew import Renew
 from broker.flows.revoke_tokens import RevokeTokens
 from broker.flows.tend_grants import TendGrants
 from broker.flows.token_cache import TokenCache
+from broker.flows.watch_revocations import WatchRevocations
 from broker.main.foundation import Foundation
 
 
@@ -43,6 +44,7 @@ class TokenFlows:
     drain_journal: DrainJournal
     tend_grants: TendGrants
     renew: Renew
+    watch_revocations: WatchRevocations
 
     async def aclose(self, grace: float) -> None:
         """Wait up to `grace` seconds for redeems that run and tokens the store has not taken yet."""
@@ -157,6 +159,7 @@ def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
             random=random,
         ),
         renew=renew,
+        watch_revocations=WatchRevocations(view=base.view, access_tokens=base.store, clock=base.clock),
     )
 
 

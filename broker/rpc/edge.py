@@ -12,9 +12,11 @@ import itertools
 import re
 import secrets
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -36,15 +38,18 @@ from broker.flows.limits import charges_for, spend
 from broker.flows.record_denial import RecordDenial
 from broker.flows.trail import Trail
 from broker.ports import Buckets, Clock, Telemetry
-from broker.rpc.authenticate import Authenticate, Credentials
+from broker.rpc.authenticate import Authenticate, Credentials, Proof
 from broker.rpc.call import Call
 from broker.rpc.methods import Method
 from broker.rpc.peer import address_of
-from broker.rpc.running import Running
+from broker.rpc.running import Place, Running
 from broker.rpc.status import INTERNAL, Status, status_of
 
 Serve: TypeAlias = Callable[[Any, Call], Awaitable[Message]]
 """A servicer's method: the request message and the call in, the reply message out."""
+
+Stream: TypeAlias = Callable[[Any, Call], AsyncGenerator[Message | None, None]]
+"""A servicer's streaming method: reply messages out, and None where there is only to be looked whether it goes on."""
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 
@@ -77,6 +82,7 @@ class EdgeLimits:
             has is its caller's alone, since behind one address may be a whole cluster.
         in_flight_of_caller: of those, how many may be one caller's: a tenth, so that nobody whose calls wait takes
             every place.
+        streams_of_caller: streams one caller may have open: a few for each of its processes.
         overload_delay: seconds told to a caller shed by these numbers.
     """
 
@@ -85,7 +91,21 @@ class EdgeLimits:
     in_flight: int = 2_000
     in_flight_of_peer: int = 500
     in_flight_of_caller: int = 200
+    streams_of_caller: int = 50
     overload_delay: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """A call that may be made, and what that rests on."""
+
+    request: Message
+    call: Call
+    credentials: Credentials
+    proof: Proof
+
+
+_Answer: TypeAlias = Callable[[Context, _Admitted, Place], Awaitable[bytes | None]]
 
 
 class Edge:
@@ -128,30 +148,39 @@ class Edge:
         self._limits = limits or EdgeLimits()
         self._peer = charge("peer", ("edge", "peer", ""), self._limits.peer)
         self._everybody = charge("everybody", ("edge", "everybody"), self._limits.everybody)
-        self._in_flight = 0
         delay = self._limits.overload_delay
+        self._all = Running(self._limits.in_flight, "the broker has too many calls running", delay)
         unproved = "too many calls of this address run whose callers are not known yet"
         self._of_peer = Running(self._limits.in_flight_of_peer, unproved, delay)
         self._of_caller = Running(self._limits.in_flight_of_caller, "too many calls of this caller run", delay)
+        self._streams = Running(self._limits.streams_of_caller, "too many streams of this caller are open", delay)
+        self._streams_end = False
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
 
-    def wrap(self, method: Method, serve: Serve) -> Callable[[bytes, Context], Awaitable[bytes]]:
+    def wrap(self, method: Method, serve: Serve) -> Callable[[bytes, Context], Awaitable[bytes | None]]:
         """Return the RPC as gRPC calls it: bytes in, bytes out, so that nothing is parsed before it may be."""
+        return self._surround(method, partial(self._answer, method, serve))
+
+    def wrap_stream(self, method: Method, serve: Stream) -> Callable[[bytes, Context], Awaitable[bytes | None]]:
+        """Return a streaming RPC as gRPC calls it: bytes in; what goes out is written to the context."""
+        return self._surround(method, partial(self._stream, serve))
+
+    def _surround(self, method: Method, answer: _Answer) -> Callable[[bytes, Context], Awaitable[bytes | None]]:
         action = Action.RPC_DENY if method.is_admin else Action.TOKEN_DENY
 
-        async def run(unverified_request: bytes, context: Context) -> bytes:
+        async def run(unverified_request: bytes, context: Context) -> bytes | None:
             started = self._clock.boottime()
             metadata = _pairs(context)
             trail = self._open_trail(method, context, metadata)
             address = address_of(trail.peer)
             outcome = CANCELLED
             detail = ""
-            self._in_flight += 1
-            self._of_peer.enter(address)
+            place = Place(self._all, self._of_peer, self._of_caller, address)
             try:
                 try:
-                    reply = await self._answer(method, serve, unverified_request, context, metadata, trail, address)
+                    admitted = await self._admit(method, unverified_request, context, metadata, trail, place)
+                    reply = await answer(context, admitted, place)
                 except asyncio.CancelledError:
                     outcome = EXPIRED if _time_left(context) <= 0 else CANCELLED
                     self._record_denial.ended_early(trail, action, outcome.reason, address=address)
@@ -166,11 +195,7 @@ class Edge:
                     return reply
                 await self._record_denial(trail, action, outcome.reason, address=address, detail=detail)
             finally:
-                self._in_flight -= 1
-                if trail.actor:
-                    self._of_caller.leave(trail.actor)
-                else:  # never proved who calls
-                    self._of_peer.leave(address)
+                place.leave()
                 elapsed = self._clock.boottime() - started
                 self._telemetry.request_finished(method.full_name, outcome.code.name, outcome.reason, elapsed)
             await context.abort(outcome.code, outcome.text, outcome.trailing)
@@ -178,18 +203,22 @@ class Edge:
 
         return run
 
-    async def _answer(  # noqa: PLR0913 - what one call is made of
+    def end_streams(self) -> None:
+        """End every stream, so that those who read it go elsewhere; calls go on."""
+        self._streams_end = True
+
+    async def _admit(  # noqa: PLR0913 - what one call is made of
         self,
         method: Method,
-        serve: Serve,
         unverified_request: bytes,
         context: Context,
         metadata: Mapping[str, tuple[str | bytes, ...]],
         trail: Trail,
-        address: str,
-    ) -> bytes:
-        self._check_time_and_load(context, address)
-        await self._spend_before_authentication(address)
+        place: Place,
+    ) -> _Admitted:
+        """Return the call of a proved caller that may make it."""
+        self._check_time_and_load(context, place)
+        await self._spend_before_authentication(place.address)
         credentials = Credentials.of(metadata, context.auth_context())
         proof = await self._authenticate(credentials)
         if method.is_admin:
@@ -197,9 +226,7 @@ class Edge:
             if proof.tag != self._authenticate.tag():
                 proof = await self._authenticate(credentials)
         trail.actor = str(proof.caller)
-        self._of_peer.leave(address)  # the call is its caller's from here on
-        self._of_caller.enter(trail.actor)
-        self._of_caller.check(trail.actor)
+        place.becomes_of(trail.actor)
         catalog = self._catalog()
         roles = roles_of(catalog.roles, proof.caller)
         if method.roles and not method.roles & roles:
@@ -208,21 +235,39 @@ class Edge:
         if method.is_admin:
             charges = charges_for(catalog.limits, LimitTarget.ADMIN, {"caller": trail.actor})
             await spend(self._buckets, charges)
-        request = _parse(method, unverified_request)
-        reply = await serve(request, Call(proof.caller, roles, trail))
+        return _Admitted(_parse(method, unverified_request), Call(proof.caller, roles, trail), credentials, proof)
+
+    async def _answer(self, method: Method, serve: Serve, _: Context, admitted: _Admitted, _place: Place) -> bytes:
+        reply = await serve(admitted.request, admitted.call)
         if method.is_admin:
             await self._follow()
-        elif proof.tag != self._authenticate.tag():
+        elif admitted.proof.tag != self._authenticate.tag():
             # Keys or issuers may have changed while the call ran: no token for a caller that is none any more.
-            await self._authenticate(credentials)
-        return reply.SerializeToString()
+            await self._authenticate(admitted.credentials)
+        reply_bytes: bytes = reply.SerializeToString()
+        return reply_bytes
 
-    def _check_time_and_load(self, context: Context, address: str) -> None:
+    async def _stream(self, serve: Stream, context: Context, admitted: _Admitted, place: Place) -> None:
+        """Write what the servicer yields, as long as the caller is one; a stream is counted apart from calls."""
+        place.leave()
+        caller = str(admitted.call.caller)
+        self._streams.enter(caller)
+        try:
+            self._streams.check(caller)
+            async with aclosing(serve(admitted.request, admitted.call)) as messages:
+                async for message in messages:
+                    await self._authenticate(admitted.credentials)
+                    if self._streams_end:
+                        return
+                    if message is not None:
+                        await context.write(message.SerializeToString())
+        finally:
+            self._streams.leave(caller)
+
+    def _check_time_and_load(self, context: Context, place: Place) -> None:
         if _time_left(context) < LEAST_TIME:
             raise DeadlineTooShortError("too little of the deadline was left to start")
-        if self._in_flight > self._limits.in_flight:
-            raise OverloadedError("the broker has too many calls running", retry_after=self._limits.overload_delay)
-        self._of_peer.check(address)
+        place.check()
 
     async def _spend_before_authentication(self, address: str) -> None:
         of_peer = Charge("peer", ("edge", "peer", address), self._peer.emission_interval, self._peer.tolerance)

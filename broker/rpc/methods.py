@@ -27,7 +27,7 @@ _READERS: Final = frozenset({Role.ADMIN, Role.OPERATOR, Role.AUDITOR})
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One unary RPC.
+    """One RPC: a request, and one reply or, where it streams, many.
 
     Attributes:
         service: full name of its service; name: the RPC's name.
@@ -41,6 +41,7 @@ class Method:
     reply: type[Message]
     roles: frozenset[Role]
     target: LimitTarget
+    streams: bool = False
 
     @property
     def full_name(self) -> str:
@@ -73,6 +74,15 @@ _LISTED: Final = (
         token_pb2.GetTokenResponse,
         POLICY_CALLERS,
         LimitTarget.GET_TOKEN,
+    ),
+    Method(
+        TOKEN_SERVICE,
+        "WatchRevocations",
+        token_pb2.WatchRevocationsRequest,
+        token_pb2.WatchRevocationsResponse,
+        POLICY_CALLERS,
+        LimitTarget.GET_TOKEN,
+        streams=True,
     ),
     _admin(CONFIG_SERVICE, "Apply", config_pb2.ApplyRequest, config_pb2.ApplyResponse, _ADMIN),
     _admin(CONFIG_SERVICE, "PutObject", config_pb2.PutObjectRequest, config_pb2.PutObjectResponse, _ADMIN),

@@ -45,3 +45,42 @@ class Running:
             self._running[key] = left
         else:
             del self._running[key]
+
+
+class Place:
+    """Where one call is counted: among all, and as its address's until its caller is known, then as its caller's."""
+
+    def __init__(self, everybody: Running, of_peer: Running, of_caller: Running, address: str) -> None:
+        """Count it."""
+        self.address = address
+        self._of_caller = of_caller
+        self._counted: list[tuple[Running, str]] = [(everybody, ""), (of_peer, address)]
+        for running, key in self._counted:
+            running.enter(key)
+
+    def check(self) -> None:
+        """Refuse the call where it is one too many.
+
+        Raises:
+            OverloadedError: too many run.
+        """
+        for running, key in self._counted:
+            running.check(key)
+
+    def becomes_of(self, caller: str) -> None:
+        """Count the call as its caller's from here on.
+
+        Raises:
+            OverloadedError: too many of this caller run.
+        """
+        of_peer, address = self._counted[1]
+        of_peer.leave(address)
+        self._counted[1] = (self._of_caller, caller)
+        self._of_caller.enter(caller)
+        self._of_caller.check(caller)
+
+    def leave(self) -> None:
+        """Count it no more; may be said twice."""
+        counted, self._counted = self._counted, []
+        for running, key in counted:
+            running.leave(key)

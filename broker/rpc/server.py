@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from broker.rpc.edge import Edge, Serve
+from broker.rpc.edge import Edge
 from broker.rpc.health import Health
 from broker.rpc.listeners import OPTIONS, ListenerConfig, add_port
 from broker.rpc.methods import METHODS, Method
@@ -51,6 +51,7 @@ class BrokerServer:
         self._listeners = tuple(listeners)
         self._is_serving = is_serving
         self._reflection = reflection
+        self._edge = edge
         self._handlers = _handlers(edge, servicers)
         self._services = tuple(servicers)
         self._health = Health()
@@ -79,6 +80,7 @@ class BrokerServer:
             await asyncio.gather(self._following, return_exceptions=True)
         await self._health.enter_graceful_shutdown()
         self._health.end_watches()
+        self._edge.end_streams()
         await asyncio.gather(*(server.stop(grace) for server in self._servers))  # once only: twice at a time crashes
 
     def _build(self, listener: ListenerConfig) -> grpc.aio.Server:
@@ -112,15 +114,19 @@ def _handlers(edge: Edge, servicers: Mapping[str, object]) -> dict[str, dict[str
             msg = f"{service} is not in the table of methods"
             raise ValueError(msg)
         handlers[service] = {
-            method.name: grpc.unary_unary_rpc_method_handler(edge.wrap(method, _find(servicer, method)))
+            method.name: (
+                grpc.unary_stream_rpc_method_handler(edge.wrap_stream(method, _find(servicer, method)))
+                if method.streams
+                else grpc.unary_unary_rpc_method_handler(edge.wrap(method, _find(servicer, method)))
+            )
             for method in methods
         }
     return handlers
 
 
-def _find(servicer: object, method: Method) -> Serve:
+def _find(servicer: object, method: Method) -> Any:  # noqa: ANN401 - what the servicer has under that name
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
-    serve: Serve | None = getattr(servicer, name, None)
+    serve = getattr(servicer, name, None)
     if serve is None:
         msg = f"{type(servicer).__qualname__} has no method {name} for {method.full_name}"
         raise ValueError(msg)

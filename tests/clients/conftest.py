@@ -34,6 +34,11 @@ class ScriptedTokenService(token_pb2_grpc.TokenServiceServicer):
         self.response = token_pb2.GetTokenResponse(access_token="at-canary", token_type="Bearer")
         self.refusal: Status | None = None
 
+    def WatchRevocations(  # noqa: N802 - the RPC's name
+        self, request: token_pb2.WatchRevocationsRequest, context: grpc.ServicerContext
+    ) -> Iterator[token_pb2.WatchRevocationsResponse]:
+        raise NotImplementedError
+
     def GetToken(  # noqa: N802 - the RPC's name
         self,
         request: token_pb2.GetTokenRequest,

@@ -142,3 +142,42 @@ async def test_a_postgresql_that_is_out_of_date(postgres: PostgresServer, tmp_pa
         await start_broker(tmp_path / "data", env=env)
     assert "run `aries-broker migrate` first" in refused.value.said
     assert (1, False) == (refused.value.exit_code, "Traceback" in refused.value.said)
+
+
+async def test_a_freeze_at_one_is_told_at_the_other(
+    postgres_world: World, other_world: World, fresh_upstream: SandboxDriver
+) -> None:
+    """Who watches the other broker hears which token ended, and gets none until the grant is let go."""
+    here = await postgres_world.desk("refresh_token")
+    there = await _at(other_world, here)
+    handed_out = await there.get("trade")
+    async with there.watching() as watch:
+        assert (await watch()).drop_all
+        held = await here.freeze()
+        live = {token.fingerprint for token in held.live_tokens}  # the one the import brought among them
+        assert handed_out.fingerprint in live
+        assert live == set((await watch()).fingerprints)
+    assert "GRANT_HELD" == (await there.refused("trade")).reason
+    await here.unfreeze()
+
+    async def let_go() -> bool:
+        return await other_world.outcome(there.get("trade")) is None
+
+    await until_told(let_go)
+    assert handed_out.fingerprint == (await there.get("trade")).fingerprint
+
+
+async def test_a_revoked_grant_is_ended_at_the_provider(
+    postgres_world: World, other_world: World, fresh_upstream: SandboxDriver
+) -> None:
+    """At once for every caller; soon after, its refresh token does not live at the provider any more."""
+    here = await postgres_world.desk("refresh_token")
+    there = await _at(other_world, here)
+    await here.revoke()
+    assert "GRANT_HELD" == (await there.refused("trade")).reason
+
+    async def ended() -> bool:
+        return (await postgres_world.grant_status(here.grant)).grant.hold == "revoked"
+
+    await until_told(ended)
+    assert [] == [token for token in await fresh_upstream.refresh_tokens() if token["live"]]

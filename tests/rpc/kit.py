@@ -8,7 +8,7 @@ import hmac
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,8 +21,8 @@ from aries.broker.v1 import token_pb2, token_pb2_grpc
 from broker.core import gcra
 from broker.core.api_keys import build_api_key, maced_api_key
 from broker.core.audit import AuditEvent
-from broker.core.errors import NotFoundError, UnauthenticatedError
-from broker.core.identity import Role
+from broker.core.errors import BrokerError, NotFoundError, UnauthenticatedError
+from broker.core.identity import CallerId, Role
 from broker.core.models import ApiKey, Catalog, Issuer, Narrowing, Origin, RoleBinding
 from broker.core.scopes import parse_requested
 from broker.core.secret import Secret
@@ -30,6 +30,7 @@ from broker.flows.decide import TokenRequest
 from broker.flows.get_token import IssuedToken
 from broker.flows.record_denial import RecordDenial
 from broker.flows.trail import Trail
+from broker.flows.watch_revocations import Revocations
 from broker.ports import CallerSignatures, ServerTls, UnknownMacKeyError
 from broker.rpc.authenticate import Authenticate
 from broker.rpc.edge import Edge, EdgeLimits
@@ -191,6 +192,29 @@ class FakeGetToken:
         return issued(scopes, request.grant)
 
 
+class FakeWatch:
+    """Yields a cursor, then what a test puts into `to_tell`, and meanwhile nothing; a BrokerError is raised."""
+
+    def __init__(self) -> None:
+        self.to_tell: list[Revocations | BrokerError] = []
+        self.watched: list[tuple[CallerId, str]] = []
+        self.open = 0
+
+    async def __call__(self, caller: CallerId, cursor: str) -> AsyncGenerator[Revocations | None, None]:
+        self.watched.append((caller, cursor))
+        self.open += 1
+        try:
+            yield Revocations("0")
+            while True:
+                told = self.to_tell.pop(0) if self.to_tell else None
+                if isinstance(told, BrokerError):
+                    raise told
+                yield told
+                await asyncio.sleep(0)
+        finally:
+            self.open -= 1
+
+
 def issued(scopes: tuple[str, ...], grant: str) -> IssuedToken:
     """Return a token as the flow would."""
     return IssuedToken(
@@ -220,6 +244,7 @@ class Kit:
     keys: Keys = field(default_factory=Keys)
     telemetry: Counters = field(default_factory=Counters)
     get_token: FakeGetToken = field(default_factory=FakeGetToken)
+    watch: FakeWatch = field(default_factory=FakeWatch)
     signatures: CallerSignatures = field(default_factory=NoSignatures)
     catalog: Catalog = field(default_factory=lambda: Catalog(version=1))
     limits: EdgeLimits = field(default_factory=EdgeLimits)
@@ -270,7 +295,7 @@ class Kit:
     def server(self, *listeners: ListenerConfig, admin: Mapping[str, object] | None = None) -> BrokerServer:
         """Return a server on the listeners, plaintext loopback if none."""
         self.served = self.edge()
-        servicers: dict[str, object] = {TOKEN_SERVICE: TokenServicer(self.get_token), **(admin or {})}
+        servicers: dict[str, object] = {TOKEN_SERVICE: TokenServicer(self.get_token, self.watch), **(admin or {})}
         return BrokerServer(
             self.served,
             servicers,

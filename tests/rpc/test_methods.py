@@ -22,9 +22,14 @@ def _services() -> list[ServiceDescriptor]:
 
 
 def test_every_rpc_is_in_the_table_and_nothing_else() -> None:
-    """The table has exactly the RPCs of the contract, with their messages, all of them unary."""
+    """The table has exactly the RPCs of the contract, with their messages; no caller streams to the broker."""
     declared = {
-        f"/{service.full_name}/{method.name}": (method.input_type.full_name, method.output_type.full_name, False, False)
+        f"/{service.full_name}/{method.name}": (
+            method.input_type.full_name,
+            method.output_type.full_name,
+            False,
+            method.server_streaming,
+        )
         for service in _services()
         for method in service.methods
     }
@@ -37,7 +42,7 @@ def test_every_rpc_is_in_the_table_and_nothing_else() -> None:
                     row.request.DESCRIPTOR.full_name,
                     row.reply.DESCRIPTOR.full_name,
                     method.client_streaming,
-                    method.server_streaming,
+                    row.streams,
                 )
     assert declared == found
     assert set(declared) == set(METHODS)

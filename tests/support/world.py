@@ -55,6 +55,7 @@ def provider(name: str, url: str, **changes: Any) -> config_pb2.Provider:  # noq
         "insecure_loopback": url.startswith("http:"),
         "narrowing": "additional",
         "refresh_kills_older_access_tokens": False,
+        "revocation_url": f"{url}/v1/oauth2/revoke",
         "scopes": [config_pb2.ScopeMapping(scope="withdraw", wire_scopes=["withdraw"])],
     }
     return config_pb2.Provider(name=name, **{**fields, **changes})
@@ -310,6 +311,42 @@ class Desk:
         """Return the grant's phase and health."""
         status = (await self.world.grant_status(self.grant)).grant
         return status.phase, status.health
+
+    async def freeze(self) -> grants_pb2.FreezeResponse:
+        """Freeze the grant."""
+        stub = grants_pb2_grpc.GrantsServiceStub(self.world.channel)
+        held: grants_pb2.FreezeResponse = await self.world.call(
+            stub.Freeze, grants_pb2.FreezeRequest(name=self.grant), self.world.admin_key
+        )
+        return held
+
+    async def unfreeze(self) -> None:
+        """Let the grant go."""
+        stub = grants_pb2_grpc.GrantsServiceStub(self.world.channel)
+        await self.world.call(stub.Unfreeze, grants_pb2.UnfreezeRequest(name=self.grant), self.world.admin_key)
+
+    async def revoke(self) -> None:
+        """Revoke the grant."""
+        stub = grants_pb2_grpc.GrantsServiceStub(self.world.channel)
+        await self.world.call(stub.RevokeGrant, grants_pb2.RevokeGrantRequest(name=self.grant), self.world.admin_key)
+
+    @asynccontextmanager
+    async def watching(
+        self, cursor: str = ""
+    ) -> AsyncIterator[Callable[[], Awaitable[token_pb2.WatchRevocationsResponse]]]:
+        """Watch for tokens that end, for the length of the block; what is given returns the next response."""
+        stub: token_pb2_grpc.TokenServiceAsyncStub = token_pb2_grpc.TokenServiceStub(self.world.channel)
+        request = token_pb2.WatchRevocationsRequest(cursor=cursor)
+        watch = stub.WatchRevocations(request, metadata=(("authorization", f"Bearer {self.key}"),))
+
+        async def following() -> token_pb2.WatchRevocationsResponse:
+            response = await watch.read()
+            assert isinstance(response, token_pb2.WatchRevocationsResponse)
+            self.world.seen.add("reply", response.SerializeToString())
+            return response
+
+        yield following
+        watch.cancel()
 
 
 async def postgres_environment(postgres: PostgresServer, folder: Path, *, migrated: bool = True) -> dict[str, str]:

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61ries/broker/v1/token.proto\x12\x0f\x61ries.broker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x01\n\x0fGetTokenRequest\x12\r\n\x05grant\x18\x01 \x01(\t\x12\x0e\n\x06scopes\x18\x02 \x03(\t\x12/\n\x0cmin_lifetime\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x14rejected_fingerprint\x18\x04 \x01(\t\x12\x10\n\x08resource\x18\x05 \x01(\t\"\xbb\x03\n\x10GetTokenResponse\x12\x19\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\x03\x80\x01\x01\x12\x12\n\ntoken_type\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0brenew_after\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\tnarrowing\x18\x07 \x01(\x0e\x32\x1a.aries.broker.v1.Narrowing\x12\x13\n\x0b\x66ingerprint\x18\x08 \x01(\t\x12\r\n\x05grant\x18\t \x01(\t\x12\x18\n\x10lifetime_assumed\x18\x0c \x01(\x08\x12\x17\n\x0fprovider_scopes\x18\r \x03(\t\x12\x13\n\x0b\x61pi_origins\x18\x0e \x03(\t\x12\x15\n\rexcess_scopes\x18\x0f \x03(\tJ\x04\x08\n\x10\x0bJ\x04\x08\x0b\x10\x0cR\x0c\x63onfirmationR\x0ekey_thumbprint*\x82\x01\n\tNarrowing\x12\x19\n\x15NARROWING_UNSPECIFIED\x10\x00\x12\x13\n\x0fNARROWING_EXACT\x10\x01\x12\x16\n\x12NARROWING_NARROWED\x10\x02\x12\x18\n\x14NARROWING_UNVERIFIED\x10\x03\x12\x13\n\x0fNARROWING_WIDER\x10\x04\x32_\n\x0cTokenService\x12O\n\x08GetToken\x12 .aries.broker.v1.GetTokenRequest\x1a!.aries.broker.v1.GetTokenResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61ries/broker/v1/token.proto\x12\x0f\x61ries.broker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x01\n\x0fGetTokenRequest\x12\r\n\x05grant\x18\x01 \x01(\t\x12\x0e\n\x06scopes\x18\x02 \x03(\t\x12/\n\x0cmin_lifetime\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x14rejected_fingerprint\x18\x04 \x01(\t\x12\x10\n\x08resource\x18\x05 \x01(\t\"\xbb\x03\n\x10GetTokenResponse\x12\x19\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\x03\x80\x01\x01\x12\x12\n\ntoken_type\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0brenew_after\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\tnarrowing\x18\x07 \x01(\x0e\x32\x1a.aries.broker.v1.Narrowing\x12\x13\n\x0b\x66ingerprint\x18\x08 \x01(\t\x12\r\n\x05grant\x18\t \x01(\t\x12\x18\n\x10lifetime_assumed\x18\x0c \x01(\x08\x12\x17\n\x0fprovider_scopes\x18\r \x03(\t\x12\x13\n\x0b\x61pi_origins\x18\x0e \x03(\t\x12\x15\n\rexcess_scopes\x18\x0f \x03(\tJ\x04\x08\n\x10\x0bJ\x04\x08\x0b\x10\x0cR\x0c\x63onfirmationR\x0ekey_thumbprint\")\n\x17WatchRevocationsRequest\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\"R\n\x18WatchRevocationsResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\x14\n\x0c\x66ingerprints\x18\x02 \x03(\t\x12\x10\n\x08\x64rop_all\x18\x03 \x01(\x08*\x82\x01\n\tNarrowing\x12\x19\n\x15NARROWING_UNSPECIFIED\x10\x00\x12\x13\n\x0fNARROWING_EXACT\x10\x01\x12\x16\n\x12NARROWING_NARROWED\x10\x02\x12\x18\n\x14NARROWING_UNVERIFIED\x10\x03\x12\x13\n\x0fNARROWING_WIDER\x10\x04\x32\xca\x01\n\x0cTokenService\x12O\n\x08GetToken\x12 .aries.broker.v1.GetTokenRequest\x1a!.aries.broker.v1.GetTokenResponse\x12i\n\x10WatchRevocations\x12(.aries.broker.v1.WatchRevocationsRequest\x1a).aries.broker.v1.WatchRevocationsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,12 +35,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETTOKENRESPONSE'].fields_by_name['access_token']._loaded_options = None
   _globals['_GETTOKENRESPONSE'].fields_by_name['access_token']._serialized_options = b'\200\001\001'
-  _globals['_NARROWING']._serialized_start=708
-  _globals['_NARROWING']._serialized_end=838
+  _globals['_NARROWING']._serialized_start=835
+  _globals['_NARROWING']._serialized_end=965
   _globals['_GETTOKENREQUEST']._serialized_start=114
   _globals['_GETTOKENREQUEST']._serialized_end=259
   _globals['_GETTOKENRESPONSE']._serialized_start=262
   _globals['_GETTOKENRESPONSE']._serialized_end=705
-  _globals['_TOKENSERVICE']._serialized_start=840
-  _globals['_TOKENSERVICE']._serialized_end=935
+  _globals['_WATCHREVOCATIONSREQUEST']._serialized_start=707
+  _globals['_WATCHREVOCATIONSREQUEST']._serialized_end=748
+  _globals['_WATCHREVOCATIONSRESPONSE']._serialized_start=750
+  _globals['_WATCHREVOCATIONSRESPONSE']._serialized_end=832
+  _globals['_TOKENSERVICE']._serialized_start=968
+  _globals['_TOKENSERVICE']._serialized_end=1170
 # @@protoc_insertion_point(module_scope)

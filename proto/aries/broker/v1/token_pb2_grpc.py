@@ -40,6 +40,11 @@ class TokenServiceStub:
                 request_serializer=aries_dot_broker_dot_v1_dot_token__pb2.GetTokenRequest.SerializeToString,
                 response_deserializer=aries_dot_broker_dot_v1_dot_token__pb2.GetTokenResponse.FromString,
                 _registered_method=True)
+        self.WatchRevocations = channel.unary_stream(
+                '/aries.broker.v1.TokenService/WatchRevocations',
+                request_serializer=aries_dot_broker_dot_v1_dot_token__pb2.WatchRevocationsRequest.SerializeToString,
+                response_deserializer=aries_dot_broker_dot_v1_dot_token__pb2.WatchRevocationsResponse.FromString,
+                _registered_method=True)
 
 
 class TokenServiceServicer:
@@ -61,6 +66,21 @@ class TokenServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchRevocations(self, request, context):
+        """WatchRevocations tells which access tokens ended before their time, so that a caller stops using them: their grant
+        was frozen or revoked, or a refresh ended them at the provider.
+
+        Only tokens are named that a policy lets this caller have. The stream ends when the caller's credential does, with
+        its connection (10 minutes at most), and without an error when the broker stops: begin again with the last cursor.
+
+        Who may call: an authenticated caller.
+
+        Reasons: INVALID_REQUEST, CALLER_UNAUTHENTICATED, OVERLOADED, STORE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TokenServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -68,6 +88,11 @@ def add_TokenServiceServicer_to_server(servicer, server):
                     servicer.GetToken,
                     request_deserializer=aries_dot_broker_dot_v1_dot_token__pb2.GetTokenRequest.FromString,
                     response_serializer=aries_dot_broker_dot_v1_dot_token__pb2.GetTokenResponse.SerializeToString,
+            ),
+            'WatchRevocations': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRevocations,
+                    request_deserializer=aries_dot_broker_dot_v1_dot_token__pb2.WatchRevocationsRequest.FromString,
+                    response_serializer=aries_dot_broker_dot_v1_dot_token__pb2.WatchRevocationsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -98,6 +123,33 @@ class TokenService:
             '/aries.broker.v1.TokenService/GetToken',
             aries_dot_broker_dot_v1_dot_token__pb2.GetTokenRequest.SerializeToString,
             aries_dot_broker_dot_v1_dot_token__pb2.GetTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchRevocations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/aries.broker.v1.TokenService/WatchRevocations',
+            aries_dot_broker_dot_v1_dot_token__pb2.WatchRevocationsRequest.SerializeToString,
+            aries_dot_broker_dot_v1_dot_token__pb2.WatchRevocationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

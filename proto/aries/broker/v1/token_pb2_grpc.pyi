@@ -44,6 +44,17 @@ class TokenServiceStub:
     RATE_LIMITED, SCOPE_SETS, OVERLOADED, PROVIDER_UNAVAILABLE, PROVIDER_REFUSED_CLIENT, STORE_UNAVAILABLE,
     AUDIT_UNAVAILABLE, GRANT_UNCERTAIN, SCOPE_CONFLICT, GRANT_CONFLICT.
     """
+    WatchRevocations: _grpc.UnaryStreamMultiCallable[_token_pb2.WatchRevocationsRequest, _token_pb2.WatchRevocationsResponse]
+    """WatchRevocations tells which access tokens ended before their time, so that a caller stops using them: their grant
+    was frozen or revoked, or a refresh ended them at the provider.
+
+    Only tokens are named that a policy lets this caller have. The stream ends when the caller's credential does, with
+    its connection (10 minutes at most), and without an error when the broker stops: begin again with the last cursor.
+
+    Who may call: an authenticated caller.
+
+    Reasons: INVALID_REQUEST, CALLER_UNAUTHENTICATED, OVERLOADED, STORE_UNAVAILABLE.
+    """
 
 @_typing.type_check_only
 class TokenServiceAsyncStub(TokenServiceStub):
@@ -60,6 +71,17 @@ class TokenServiceAsyncStub(TokenServiceStub):
     CONSENT_REQUIRED, GRANT_QUARANTINED, GRANT_HELD, SCOPE_NOT_GRANTED, SCOPE_EXCEEDED, LIFETIME_UNATTAINABLE,
     RATE_LIMITED, SCOPE_SETS, OVERLOADED, PROVIDER_UNAVAILABLE, PROVIDER_REFUSED_CLIENT, STORE_UNAVAILABLE,
     AUDIT_UNAVAILABLE, GRANT_UNCERTAIN, SCOPE_CONFLICT, GRANT_CONFLICT.
+    """
+    WatchRevocations: _aio.UnaryStreamMultiCallable[_token_pb2.WatchRevocationsRequest, _token_pb2.WatchRevocationsResponse]  # type: ignore[assignment]
+    """WatchRevocations tells which access tokens ended before their time, so that a caller stops using them: their grant
+    was frozen or revoked, or a refresh ended them at the provider.
+
+    Only tokens are named that a policy lets this caller have. The stream ends when the caller's credential does, with
+    its connection (10 minutes at most), and without an error when the broker stops: begin again with the last cursor.
+
+    Who may call: an authenticated caller.
+
+    Reasons: INVALID_REQUEST, CALLER_UNAUTHENTICATED, OVERLOADED, STORE_UNAVAILABLE.
     """
 
 class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -80,6 +102,23 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         CONSENT_REQUIRED, GRANT_QUARANTINED, GRANT_HELD, SCOPE_NOT_GRANTED, SCOPE_EXCEEDED, LIFETIME_UNATTAINABLE,
         RATE_LIMITED, SCOPE_SETS, OVERLOADED, PROVIDER_UNAVAILABLE, PROVIDER_REFUSED_CLIENT, STORE_UNAVAILABLE,
         AUDIT_UNAVAILABLE, GRANT_UNCERTAIN, SCOPE_CONFLICT, GRANT_CONFLICT.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchRevocations(
+        self,
+        request: _token_pb2.WatchRevocationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_token_pb2.WatchRevocationsResponse], _abc.AsyncIterator[_token_pb2.WatchRevocationsResponse]]:
+        """WatchRevocations tells which access tokens ended before their time, so that a caller stops using them: their grant
+        was frozen or revoked, or a refresh ended them at the provider.
+
+        Only tokens are named that a policy lets this caller have. The stream ends when the caller's credential does, with
+        its connection (10 minutes at most), and without an error when the broker stops: begin again with the last cursor.
+
+        Who may call: an authenticated caller.
+
+        Reasons: INVALID_REQUEST, CALLER_UNAUTHENTICATED, OVERLOADED, STORE_UNAVAILABLE.
         """
 
 def add_TokenServiceServicer_to_server(servicer: TokenServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
