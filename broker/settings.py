@@ -120,6 +120,8 @@ class Settings(BaseSettings):
     Attributes:
         database_url: PostgreSQL, or `sqlite://`; None is SQLite too. Holds a password, so it does not print.
         data_dir: database, journal and local keys; made private at start.
+        evidence_dir: where it is noted how far the database had come, so that a restored backup is known; None: the
+            data folder with PostgreSQL, nowhere with SQLite, whose backup would hold it too.
         listen: gRPC with server TLS, or in plaintext on loopback; callers bring a JWT or an API key.
         mtls_listen: gRPC that requires a client certificate; None is off.
         http_listen: probes and metrics.
@@ -148,6 +150,7 @@ class Settings(BaseSettings):
 
     database_url: Annotated[Secret | None, BeforeValidator(_database_url)] = None
     data_dir: Path = Path("broker-data")
+    evidence_dir: Path | None = None
     listen: Address = "127.0.0.1:50051"
     mtls_listen: Annotated[str | None, BeforeValidator(_address)] = None
     http_listen: Address = "127.0.0.1:8081"
@@ -244,6 +247,10 @@ def _what_to_do(kind: str, message: str) -> str:
 
 
 def _path_problems(settings: Settings) -> Iterator[Problem]:
+    evidence, data = settings.evidence_dir, settings.data_dir.resolve()
+    if evidence is not None and not settings.is_postgres and evidence.resolve().is_relative_to(data):
+        told = "a backup of the data folder would hold it too: name a folder outside of that, on another disk"
+        yield problem(told, "evidence_dir")
     for name in ("tls_cert", "tls_key", "tls_client_ca", "bootstrap_admin_key_file"):
         path: Path | None = getattr(settings, name)
         if path and not (os.access(path, os.R_OK) and path.is_file()):

@@ -86,6 +86,7 @@ def test_defaults() -> None:
     ("name", "value", "field", "expected"),
     [
         ("BROKER_DATA_DIR", "/srv/broker", "data_dir", Path("/srv/broker")),
+        ("BROKER_EVIDENCE_DIR", "/mnt/other", "evidence_dir", Path("/mnt/other")),
         ("BROKER_LISTEN", "[::1]:7000", "listen", "[::1]:7000"),
         ("BROKER_LISTEN", "localhost:0", "listen", "localhost:0"),
         ("BROKER_LOG_LEVEL", "DEBUG", "log_level", LogLevel.DEBUG),

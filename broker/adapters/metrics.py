@@ -55,6 +55,14 @@ class Metrics:
             ["provider", "outcome"],
             registry=registry,
         )
+        self._suspects = Counter(
+            "aries_broker_suspects", "Grants held because the store was rolled back.", registry=registry
+        )
+        self._evidence_failures = Counter(
+            "aries_broker_evidence_failures",
+            "Notes of how far the store had come that were not taken.",
+            registry=registry,
+        )
         self._revocations = Counter(
             "aries_broker_revocations",
             "Tokens a provider was told are not to be used any more, by how that went.",
@@ -124,6 +132,20 @@ class Metrics:
         """Count and log an entry that the disk did not take."""
         self._journal_failures.inc()
         log.error("journal_failed", grant_id=grant_id)
+
+    def rolled_back(self, grants: int) -> None:
+        """Count and log grants held because the store was rolled back."""
+        self._suspects.inc(grants)
+        log.error(
+            "store_rolled_back",
+            grants=grants,
+            advice="list them with `aries-broker admin grants suspects`, and release each once it is clear",
+        )
+
+    def evidence_failed(self) -> None:
+        """Count and log evidence that was not taken."""
+        self._evidence_failures.inc()
+        log.error("evidence_failed")
 
     def revocation_finished(self, provider: str, client: str, told: str) -> None:
         """Count one token a provider was told of; one that has to be told again is logged."""

@@ -25,6 +25,8 @@ class Action(StrEnum):
     GRANT_UNFREEZE = "grant:unfreeze"
     GRANT_REVOKE = "grant:revoke"
     GRANT_SETTLE = "grant:settle"
+    GRANT_SUSPECT = "grant:suspect"
+    GRANT_RELEASE = "grant:release"
     CONFIG_APPLY = "config:apply"
     CONFIG_PUT = "config:put"
     CONFIG_REMOVE = "config:remove"

@@ -49,6 +49,9 @@ A grant is "in doubt" while `first_sent_at` is set: a token was sent, and nobody
                    never used is sealed anew, of this login
     Freeze         hold none → frozen                                -
     Unfreeze       hold frozen → none                                -
+    Release        hold frozen → none; attempt and generation at     -
+                   least those of the evidence; or nothing is
+                   current any more
     Revoke         hold → revoking; epoch+1                          hold in {none, frozen}; in any phase
     TokenRevoked   the provider was told of a token; its sealed      -
                    value is gone
@@ -70,6 +73,7 @@ Why each of the less obvious conditions is there; the checker finds the loss wit
 - A token leaves `current` when it was rotated, refused, of an older login, or adopted away. Only the last can leave its
   fate open; if the adopted one descends from it, it is spent and never sent again.
 - Open sends outlive the doubt they belong to: a successor in a dead owner's journal is live whatever came since.
+- Release lets attempts and generations go on from the evidence: they only grow, also over a restore of a backup.
 - A token kept while the grant is revoking or revoked, or of an older consent, is revoked at the provider by whoever
   kept it: that is no step of the row but follows from the state after Land.
 """
@@ -228,6 +232,15 @@ class Unfreeze:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """Operators let a suspect go, of which there was evidence of so much; `abandon`: its token is not used again."""
+
+    attempt: int
+    generation: int
+    abandon: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Revoke:
     """Operators end the grant; from here on it gives nothing."""
 
@@ -245,11 +258,11 @@ class Revoked:
 
 
 Recovery = Adopt | Replay | Probe | Settle
-Ops = Freeze | Unfreeze | Revoke | TokenRevoked | Revoked
+Ops = Freeze | Unfreeze | Release | Revoke | TokenRevoked | Revoked
 Outcome = Land | NotRotated | NotSent | NotConsumed | Refused | Unknown | Closed
 Event = Take | Extend | Sent | Outcome | Finish | Consented | Recovery | Ops
 
-OF_THEIR_OWN: Final = (Land, Consented, Sent, Closed, Probe, Settle, Freeze, Unfreeze, Revoke)
+OF_THEIR_OWN: Final = (Land, Consented, Sent, Closed, Probe, Settle, Freeze, Unfreeze, Release, Revoke)
 """Steps that carry a token, depend on more than the row, or change what every replica has to hear of."""
 
 
@@ -299,6 +312,8 @@ def step(state: GrantState, event: Event, now: int, times: RedeemTimes) -> Grant
             return replace(state, hold=Hold.FROZEN) if state.hold is Hold.NONE else None
         case Unfreeze():
             return replace(state, hold=Hold.NONE) if state.hold is Hold.FROZEN else None
+        case Release():
+            return _release(state, event)
         case Revoke():
             return _revoke(state)
         case TokenRevoked():
@@ -553,6 +568,20 @@ def _consented(state: GrantState, event: Consented, now: int) -> GrantState | No
         not_before=0,
         failures=0,
     )
+
+
+def _release(state: GrantState, event: Release) -> GrantState | None:
+    if state.hold is not Hold.FROZEN:
+        return None
+    released = replace(
+        state,
+        hold=Hold.NONE,
+        attempt=max(state.attempt, event.attempt),
+        generation=max(state.generation, event.generation),
+    )
+    if not event.abandon:
+        return released
+    return replace(_no_doubt(released), current=None, doubted=None, phase=Phase.IDLE, health=Health.OK)
 
 
 def _revoke(state: GrantState) -> GrantState | None:

@@ -28,6 +28,7 @@ from broker.core.errors import (
     ScopeNotGrantedError,
     StoreUnavailableError,
 )
+from broker.core.evidence import Landmark
 from broker.core.grant_state import GrantState, Health, RedeemTimes
 from broker.core.models import Provider
 from broker.core.oauth.reply import Outcome, Reading
@@ -117,7 +118,9 @@ class RedeemUnderLease:
         times: RedeemTimes,
         owner: str,
         random: Random,
+        noted: Callable[[str, Landmark], None],
     ) -> None:
+        """Wire the flow; `noted` is told how far a grant has come, once that is committed."""
         self._grants = grants
         self._access_tokens = access_tokens
         self._call = call
@@ -129,6 +132,7 @@ class RedeemUnderLease:
         self._times = times
         self._owner = owner
         self._random = random
+        self._noted = noted
 
     async def __call__(self, tenure: Tenure, wanted: Callable[[], Awaitable[bool]]) -> Redeemed:
         """Redeem; every outcome is returned, none raised.
@@ -203,6 +207,7 @@ class RedeemUnderLease:
         state = await self._grants.licence(sent, self._record(tenure, prepared, "", ""))
         if state is None:  # held, or taken by another owner, meanwhile
             raise GrantConflictError("the grant changed at the same moment; try again", cause="withheld")
+        self._noted(tenure.grant_id, Landmark(tenure.attempt, state.generation))
         if (self._clock.boottime() - asked_at) * 1000 >= self._times.write_within:
             raise NotSentError("withheld")
 
@@ -258,6 +263,7 @@ class RedeemUnderLease:
         event = self._trail(tenure).event(Action.GRANT_REDEEM, self._clock.now(), fingerprint=land.fingerprint)
         received = ReceivedToken(tenure.grant_id, land, sealed, event, announce=kills_older(tenure.wish))
         after = await self._keep_received(received, place, tenure.trouble)
+        self._noted(tenure.grant_id, Landmark(after.attempt, after.generation))
         return after.current == land.fingerprint
 
     async def _landed(self, tenure: Tenure, sent: _Sent, place: int) -> Redeemed:

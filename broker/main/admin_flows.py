@@ -23,6 +23,7 @@ from broker.flows.hold_grant import HoldGrant
 from broker.flows.import_grant import ImportGrant
 from broker.flows.list_events import ListEvents
 from broker.flows.read_config import ReadConfig
+from broker.flows.release_suspect import ReleaseSuspect
 from broker.flows.resolve_providers import ResolveProviders
 from broker.main.foundation import Foundation
 from broker.main.token_flows import TokenFlows
@@ -105,6 +106,7 @@ def admin_flows(base: Foundation, settings: Settings, tokens: TokenFlows) -> Adm
         GRANTS_SERVICE: GrantsServicer(
             read_config=read_config,
             import_grant=import_grant,
+            release_suspect=ReleaseSuspect(grants=store, store=store, clock=clock),
             hold_grant=HoldGrant(grants=store, access_tokens=store, clock=clock, soon=tokens.tend_grants.soon),
         ),
         KEYS_SERVICE: KeysServicer(api_keys),

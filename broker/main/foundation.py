@@ -18,6 +18,7 @@ from broker.adapters.audit.sink import TableAuditSink
 from broker.adapters.audit.sqlite import SqliteAuditTable, sqlite_audit_engine
 from broker.adapters.clock import SystemClock
 from broker.adapters.data_folder import DataFolder
+from broker.adapters.evidence_file import FileEvidence, NoEvidence, open_evidence
 from broker.adapters.http_exchange import HttpExchange
 from broker.adapters.journal import FileJournal, open_journal
 from broker.adapters.keys.kek import open_kek, open_or_make_local_kek
@@ -77,6 +78,7 @@ class Foundation:
     times: RedeemTimes
     store: SqlStore
     journal: FileJournal
+    evidence: FileEvidence | NoEvidence
     heart: Heart
     endpoint: ProviderHttp
     keyring: Keyring
@@ -103,6 +105,9 @@ async def foundation(settings: Settings, seams: Seams) -> AsyncIterator[Foundati
         stack.callback(folder.close)
         journal_file = open_journal(folder)
         stack.callback(journal_file.close)
+        evidence = _evidence(settings)
+        if isinstance(evidence, FileEvidence):
+            stack.callback(evidence.close)
         database = await open_database(database_url(settings), folder)
         stack.push_async_callback(database.aclose)
         keks = [
@@ -126,6 +131,7 @@ async def foundation(settings: Settings, seams: Seams) -> AsyncIterator[Foundati
             times=seams.times,
             store=store,
             journal=journal,
+            evidence=evidence,
             heart=Heart(
                 replicas=store,
                 clock=clock,
@@ -144,6 +150,13 @@ async def foundation(settings: Settings, seams: Seams) -> AsyncIterator[Foundati
             exchange=exchange,
             owner=owner,
         )
+
+
+def _evidence(settings: Settings) -> FileEvidence | NoEvidence:
+    """Open the other place: where it is named, else the data folder where the database does not lie in that."""
+    if settings.evidence_dir is not None:
+        return open_evidence(settings.evidence_dir)
+    return open_evidence(settings.data_dir) if settings.is_postgres else NoEvidence()
 
 
 def database_url(settings: Settings) -> str | None:

@@ -15,6 +15,7 @@ import structlog
 import uvloop
 
 from broker.adapters.config_file import ConfigFileError, read_config
+from broker.adapters.evidence_file import NoEvidence
 from broker.adapters.jwks import Jwks
 from broker.adapters.logs import configure_logs
 from broker.adapters.metrics import CONTENT_TYPE
@@ -54,6 +55,11 @@ take, and stored."""
 
 RELAY_SECONDS: Final = 1.0
 """How often the outbox is looked at."""
+
+NO_SECOND_PLACE: Final = (
+    "a restored backup cannot be told from the database it replaces, and refresh tokens spent since would be sent once "
+    "more: name a folder on another disk in BROKER_EVIDENCE_DIR"
+)
 
 log = structlog.get_logger("broker")
 
@@ -111,11 +117,14 @@ async def _serve(settings: Settings, config: Path | None, seams: Seams) -> bool:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, life.stop.set)
     async with foundation(settings, seams) as base:
+        if isinstance(base.evidence, NoEvidence):
+            log.warning("no_evidence", advice=NO_SECOND_PLACE)
         trail = Trail(method="start", peer="", request_id=f"{base.owner}/start", actor=f"broker:{base.owner}")
         tokens = token_flows(base, refuse_sandbox=not settings.on_loopback)
         admin = admin_flows(base, settings, tokens)
         await base.heart.beat()
         await tokens.drain_journal()
+        await tokens.rollback.compare()
         await admin.bootstrap(trail)
         if config is not None:
             await _apply_at_start(admin, settings, config, trail)
@@ -132,11 +141,13 @@ async def _serve(settings: Settings, config: Path | None, seams: Seams) -> bool:
                 _in_background(stack, life, _relay_for_ever(relay), "relay-outbox")
                 _in_background(stack, life, tokens.tend_grants.for_ever(), "tend-grants")
                 _in_background(stack, life, tokens.renew.for_ever(), "renew")
+                _in_background(stack, life, tokens.rollback.for_ever(), "watch-for-rollback")
                 life.started = True
                 await life.stop.wait()
                 life.draining = True
                 log.info("stopping")
             await asyncio.gather(tokens.aclose(REDEEM_GRACE), admin.import_grant.aclose(REDEEM_GRACE))
+            await tokens.rollback.look()
         if not base.journal.is_empty:
             log.error("journal_not_empty")  # and the next start on this volume goes on with it
             life.failed = True

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random, SystemRandom
 
 from broker.adapters.client_assertion import ClientAssertionSigner
+from broker.core.evidence import Landmark
 from broker.core.models import GrantType
 from broker.flows.client_breaker import ClientBreaker
 from broker.flows.decide import Decide
@@ -29,6 +31,7 @@ from broker.flows.renew import Renew
 from broker.flows.revoke_tokens import RevokeTokens
 from broker.flows.tend_grants import TendGrants
 from broker.flows.token_cache import TokenCache
+from broker.flows.watch_for_rollback import WatchForRollback
 from broker.flows.watch_revocations import WatchRevocations
 from broker.main.foundation import Foundation
 
@@ -44,6 +47,7 @@ class TokenFlows:
     drain_journal: DrainJournal
     tend_grants: TendGrants
     renew: Renew
+    rollback: WatchForRollback
     watch_revocations: WatchRevocations
 
     async def aclose(self, grace: float) -> None:
@@ -76,8 +80,11 @@ def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
         limits=lambda: base.view.catalog.limits,
         refuse_sandbox=refuse_sandbox,
     )
+    rollback = WatchForRollback(
+        store=base.store, evidence=base.evidence, clock=base.clock, telemetry=base.metrics, owner=base.owner
+    )
     lease_grant = LeaseGrant(grants=base.store, heart=base.heart, times=base.times, owner=base.owner)
-    redeem_refresh_token = _redeem_refresh_token(base, call, receive, lease_grant, random)
+    redeem_refresh_token = _redeem_refresh_token(base, call, receive, lease_grant, random, rollback.note)
     redeem_client_credentials = RedeemClientCredentials(
         grants=base.store,
         access_tokens=base.store,
@@ -159,12 +166,18 @@ def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
             random=random,
         ),
         renew=renew,
+        rollback=rollback,
         watch_revocations=WatchRevocations(view=base.view, access_tokens=base.store, clock=base.clock),
     )
 
 
-def _redeem_refresh_token(
-    base: Foundation, call: ProviderCall, receive: Receive, lease_grant: LeaseGrant, random: Random
+def _redeem_refresh_token(  # noqa: PLR0913 - what is shared with others
+    base: Foundation,
+    call: ProviderCall,
+    receive: Receive,
+    lease_grant: LeaseGrant,
+    random: Random,
+    noted: Callable[[str, Landmark], None],
 ) -> RedeemRefreshToken:
     under_lease = RedeemUnderLease(
         grants=base.store,
@@ -178,6 +191,7 @@ def _redeem_refresh_token(
         times=base.times,
         owner=base.owner,
         random=random,
+        noted=noted,
     )
     return RedeemRefreshToken(
         grants=base.store,

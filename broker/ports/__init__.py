@@ -8,6 +8,7 @@ from broker.ports.audit import AuditLog, AuditSink, Buckets, OutboxSink
 from broker.ports.catalog import CatalogMovedError, CatalogStore, ObjectChange
 from broker.ports.clock import Clock
 from broker.ports.edge import CallerSignatures, RedeemTelemetry, ServerTls, Telemetry, TlsMaterial
+from broker.ports.evidence import Evidence, EvidenceError, RollbackStore, Suspect
 from broker.ports.grants import (
     AccessTokenStore,
     AttemptRecord,
@@ -59,6 +60,8 @@ __all__ = [
     "Discovery",
     "DueToken",
     "EndedToken",
+    "Evidence",
+    "EvidenceError",
     "GrantReading",
     "GrantStore",
     "Journal",
@@ -77,6 +80,7 @@ __all__ = [
     "RedeemTelemetry",
     "ReplicaStore",
     "ReplyLostError",
+    "RollbackStore",
     "SealBrokenError",
     "SecretSource",
     "SecretStore",
@@ -84,6 +88,7 @@ __all__ = [
     "ServerTls",
     "StoredAccessToken",
     "StoredRefreshToken",
+    "Suspect",
     "Telemetry",
     "TlsMaterial",
     "TokenEndpoint",

@@ -43,6 +43,12 @@ class RedeemTelemetry(Protocol):
     def journal_failed(self, grant_id: str) -> None:
         """Say that this process's disk did not take an entry of the journal."""
 
+    def rolled_back(self, grants: int) -> None:
+        """Say that the store was rolled back, and how many grants are held for that."""
+
+    def evidence_failed(self) -> None:
+        """Say that the place for evidence did not take what was to be noted."""
+
     def revocation_finished(self, provider: str, client: str, told: str) -> None:
         """Count one token a provider was told of, by how that went (`core/oauth/rfc7009.Told`)."""
 

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from aries.broker.admin.v1 import audit_pb2, grants_pb2, keys_pb2
 from broker.core.audit import AuditEvent
 from broker.core.models import ApiKey, Grant
-from broker.ports import AttemptRecord, StoredAccessToken
+from broker.ports import AttemptRecord, StoredAccessToken, Suspect
 
 
 def grant_status(grant: Grant) -> grants_pb2.GrantStatus:
@@ -38,6 +38,20 @@ def live_token(token: StoredAccessToken) -> grants_pb2.LiveToken:
     remaining = Duration()
     remaining.FromMilliseconds(token.remaining_ms)
     return grants_pb2.LiveToken(fingerprint=token.fingerprint, provider_scopes=token.granted, remaining=remaining)
+
+
+def suspect_message(suspect: Suspect) -> grants_pb2.Suspect:
+    """Return a suspect, and why it is one."""
+    found_at = Timestamp()
+    found_at.FromDatetime(suspect.found_at)
+    return grants_pb2.Suspect(
+        name=suspect.grant,
+        attempt=suspect.known.attempt,
+        evidence_attempt=suspect.evidence.attempt,
+        generation=suspect.known.generation,
+        evidence_generation=suspect.evidence.generation,
+        found_at=found_at,
+    )
 
 
 def attempt_message(record: AttemptRecord) -> grants_pb2.Attempt:

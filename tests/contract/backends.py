@@ -40,6 +40,7 @@ from broker.ports import (
     ObjectChange,
     Outbox,
     ReplicaStore,
+    RollbackStore,
     SecretStore,
     UnknownMacKeyError,
 )
@@ -99,7 +100,9 @@ def _tag(key_id: str, data: bytes) -> bytes:
     return hmac.new(key_id.encode(), data, hashlib.sha256).digest()
 
 
-class Store(CatalogStore, GrantStore, AccessTokenStore, ReplicaStore, SecretStore, KeyStore, Outbox, Protocol):
+class Store(
+    CatalogStore, GrantStore, AccessTokenStore, ReplicaStore, RollbackStore, SecretStore, KeyStore, Outbox, Protocol
+):
     """All ports of a store but the data keys."""
 
 

@@ -12,6 +12,7 @@ from random import Random
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
+from broker.adapters.evidence_file import NoEvidence
 from broker.adapters.keys.keyring import Keyring, open_keyring
 from broker.adapters.memory import MemoryStore
 from broker.adapters.memory.buckets import MemoryBuckets
@@ -65,7 +66,8 @@ from broker.flows.revoke_tokens import RevokeTokens
 from broker.flows.tend_grants import TendGrants
 from broker.flows.token_cache import TokenCache
 from broker.flows.trail import Trail
-from broker.ports import AttemptRecord, ClientSecretVersion, DataKey, ObjectChange
+from broker.flows.watch_for_rollback import WatchForRollback
+from broker.ports import AttemptRecord, ClientSecretVersion, DataKey, Evidence, ObjectChange
 from tests.support.times import TIMES
 from tests.support.waiting import ENOUGH
 
@@ -308,6 +310,8 @@ class Counted:
         self.journal_failures = 0
         self.clients_refused: list[bool] = []
         self.revocations: list[str] = []
+        self.suspects: list[int] = []
+        self.evidence_failures = 0
 
     def store_refused(self, grant_id: str, step: str, cause: str) -> None:
         self.refused.append((step, cause))
@@ -317,6 +321,12 @@ class Counted:
 
     def journal_failed(self, grant_id: str) -> None:
         self.journal_failures += 1
+
+    def rolled_back(self, grants: int) -> None:
+        self.suspects.append(grants)
+
+    def evidence_failed(self) -> None:
+        self.evidence_failures += 1
 
     def revocation_finished(self, provider: str, client: str, told: str) -> None:
         self.revocations.append(told)
@@ -381,6 +391,7 @@ class Replica:
     refresh: RedeemRefreshToken
     tend: TendGrants
     renew: Renew
+    rollback: WatchForRollback
     hold: HoldGrant
     trails: list[Trail] = field(default_factory=list)
 
@@ -497,7 +508,9 @@ class World:
         """Return the outcomes in a grant's history, oldest first."""
         return [record.outcome for record in reversed(await self.attempts(name))]
 
-    async def replica(self, owner: str = "a", journal: MemoryJournal | None = None) -> Replica:
+    async def replica(
+        self, owner: str = "a", journal: MemoryJournal | None = None, evidence: Evidence | None = None
+    ) -> Replica:
         """Start a replica, on a data volume of its own unless one is given."""
         store: Any = self.store
         view = CatalogView(store, store)
@@ -524,6 +537,9 @@ class World:
             limits=lambda: view.catalog.limits,
             refuse_sandbox=False,
         )
+        rollback = WatchForRollback(
+            store=store, evidence=evidence or NoEvidence(), clock=self.clock, telemetry=telemetry, owner=owner
+        )
         under_lease = RedeemUnderLease(
             grants=store,
             access_tokens=store,
@@ -536,6 +552,7 @@ class World:
             times=TIMES,
             owner=owner,
             random=random,
+            noted=rollback.note,
         )
         refresh = RedeemRefreshToken(
             grants=store,
@@ -624,6 +641,7 @@ class World:
             refresh=refresh,
             tend=tend,
             renew=renew,
+            rollback=rollback,
             hold=HoldGrant(grants=store, access_tokens=store, clock=self.clock, soon=tend.soon),
         )
 

@@ -30,6 +30,7 @@ from broker.flows.import_grant import ImportGrant
 from broker.flows.list_events import ListEvents
 from broker.flows.prove_narrowing import Proof, ProveNarrowing
 from broker.flows.read_config import ReadConfig
+from broker.flows.release_suspect import ReleaseSuspect
 from broker.flows.trail import Trail
 from broker.ports import AttemptRecord
 from broker.rpc.call import Call
@@ -234,7 +235,8 @@ async def test_secrets_and_refresh_tokens_go_in(kit: AdminKit, config: ConfigSer
     )
     soon: list[str] = []
     holding = HoldGrant(grants=kit.store, access_tokens=kit.store, clock=kit.clock, soon=soon.append)
-    grants = GrantsServicer(read_config=read, import_grant=importing, hold_grant=holding)
+    releasing = ReleaseSuspect(grants=kit.store, store=kit.store, clock=kit.clock)
+    grants = GrantsServicer(read_config=read, import_grant=importing, hold_grant=holding, release_suspect=releasing)
     token = grants_pb2.ImportRefreshTokenRequest(grant="g", refresh_token="canary")
     imported = await grants.import_refresh_token(token, call())
     assert (imported.rotated, len(imported.warnings)) == (True, 1)

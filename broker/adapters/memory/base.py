@@ -7,10 +7,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from broker.core import lease
 from broker.core.audit import AuditEvent
+from broker.core.evidence import Landmark
 from broker.core.grant_state import GrantState, RedeemTimes
 from broker.core.models import AccessTokenKey, ApiKey, Grant, Kind
 from broker.core.settled import Replica
@@ -52,6 +54,7 @@ class Base:
         self._attempts: dict[str, list[AttemptRecord]] = {}
         self._opened: set[tuple[str, int]] = set()
         self._replicas: dict[str, Replica] = {}
+        self._suspects: dict[str, tuple[Landmark, datetime]] = {}
         self._secrets: dict[str, ClientSecretVersion] = {}
         self._keys: dict[str, ApiKey] = {}
         self._data_keys: tuple[DataKey, ...] = ()
@@ -85,6 +88,16 @@ class Base:
         while self._changes and self._changes[0][0] <= self._version - CHANGES_KEPT:
             self._changes.popleft()
         return self._version
+
+    def _tell_ended(self, grant_id: str, version: int, before: int | None = None) -> None:
+        now, name = self._now(), self._grants[grant_id].name
+        ended = {
+            row.token.fingerprint: EndedToken(version, name, row.token.fingerprint, row.token.granted)
+            for key, row in self._access.items()
+            if key.grant_id == grant_id and row.token is not None and row.expires_at > now
+            if before is None or row.token.attempt < before
+        }
+        self._ended += [ended[fingerprint] for fingerprint in sorted(ended)]
 
 
 def _boot_ms() -> int:

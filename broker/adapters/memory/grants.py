@@ -25,7 +25,7 @@ from broker.core.grant_state import (
 from broker.core.models import Grant, Kind
 from broker.core.sealing import Sealed
 from broker.core.settled import settled
-from broker.ports import AttemptRecord, EndedToken, GrantReading, StoredRefreshToken
+from broker.ports import AttemptRecord, GrantReading, StoredRefreshToken
 
 _ATTEMPTS_KEPT: Final = 200
 _GENERATIONS_KEPT: Final = 100
@@ -148,6 +148,8 @@ class MemoryGrants(Base):
         self, grant_id: str, event: lease.Freeze | lease.Unfreeze | lease.Revoke | lease.Settle, record: AuditEvent
     ) -> GrantState | None:
         """Run what operators want of a grant, and tell of its access tokens that end with it."""
+        if isinstance(event, lease.Unfreeze) and grant_id in self._suspects:
+            return None
         after = self._step(grant_id, event)
         if after is None:
             return None
@@ -162,16 +164,6 @@ class MemoryGrants(Base):
         for key, row in self._access.items():
             if key.grant_id == grant_id and row.token is not None and row.token.attempt < attempt:
                 row.expires_at, row.renew_at = min(row.expires_at, now), None
-
-    def _tell_ended(self, grant_id: str, version: int, before: int | None = None) -> None:
-        now, name = self._now(), self._grants[grant_id].name
-        ended = {
-            row.token.fingerprint: EndedToken(version, name, row.token.fingerprint, row.token.granted)
-            for key, row in self._access.items()
-            if key.grant_id == grant_id and row.token is not None and row.expires_at > now
-            if before is None or row.token.attempt < before
-        }
-        self._ended += [ended[fingerprint] for fingerprint in sorted(ended)]
 
     def _forget_spent(self, grant_id: str, state: GrantState) -> None:
         """Forget spent tokens of long ago, but those the provider is to be told of."""

@@ -24,6 +24,7 @@ from broker.adapters.sql.opening import refuse_without_rights, refusing
 from broker.adapters.sql.outbox import SqlOutbox
 from broker.adapters.sql.replicas import SqlReplicas
 from broker.adapters.sql.restart import host_boot_id, take_over
+from broker.adapters.sql.suspects import SqlSuspects
 from broker.core.grant_state import RedeemTimes
 from broker.ports import MacKeys
 
@@ -31,7 +32,7 @@ DEFAULT_POOL: Final = 10
 FILE_NAME: Final = "broker.db"
 
 
-class SqlStore(SqlCatalog, SqlGrants, SqlAccessTokens, SqlReplicas, SqlSecrets, SqlApiKeys, SqlOutbox):
+class SqlStore(SqlCatalog, SqlGrants, SqlAccessTokens, SqlReplicas, SqlSuspects, SqlSecrets, SqlApiKeys, SqlOutbox):
     """All ports of a store but the data keys, over one database."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from sqlalchemy import and_, not_, or_
+from sqlalchemy import and_, case, exists, not_, or_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.adapters.sql import refresh_tokens
@@ -23,6 +23,7 @@ from broker.adapters.sql.grant_row import (
 )
 from broker.adapters.sql.refresh_tokens import HAS_NO_NEW
 from broker.adapters.sql.tables import grants as g
+from broker.adapters.sql.tables import suspects
 from broker.core import lease
 from broker.core.grant_state import GrantState, Health, Hold, Phase, RedeemTimes
 
@@ -117,13 +118,29 @@ async def by_operators(
         case lease.Freeze():
             return await move_counted(connection, grant_id, before, g.c.hold == Hold.NONE, hold=Hold.FROZEN)
         case lease.Unfreeze():
-            return await move_counted(connection, grant_id, before, g.c.hold == Hold.FROZEN, hold=Hold.NONE)
+            no_suspect = not_(exists().where(suspects.c.grant_id == g.c.id))
+            return await move_counted(connection, grant_id, before, g.c.hold == Hold.FROZEN, no_suspect, hold=Hold.NONE)
         case lease.Revoke():
             return await move_counted(connection, grant_id, before, NOT_ENDED, hold=Hold.REVOKING, epoch=g.c.epoch + 1)
         case lease.Settle():
             return await move(connection, grant_id, g.c.phase == Phase.UNKNOWN, settled_at=now_ms())
         case _:
             assert_never(event)
+
+
+async def release(connection: AsyncConnection, grant_id: str, event: lease.Release) -> GrantState | None:
+    """Let a suspect go on from its evidence, with the token it has or with none."""
+    abandoned = {"current": None, "doubted": None, "phase": Phase.IDLE, "health": Health.OK, **NO_DOUBT}
+    return await move_counted(
+        connection,
+        grant_id,
+        await lock(connection, grant_id),
+        g.c.hold == Hold.FROZEN,
+        hold=Hold.NONE,
+        attempt=case((g.c.attempt < event.attempt, event.attempt), else_=g.c.attempt),
+        generation=case((g.c.generation < event.generation, event.generation), else_=g.c.generation),
+        **(abandoned if event.abandon else {}),
+    )
 
 
 async def token_revoked(connection: AsyncConnection, grant_id: str, event: lease.TokenRevoked) -> GrantState | None:

@@ -167,6 +167,16 @@ OPEN = text("outcome = ''")
 """Sends whose owner has not said yet that nothing more will come."""
 Index("ix_attempts_open", attempts.c.grant_id, sqlite_where=OPEN, postgresql_where=OPEN)
 
+# Of a grant that was removed since, a row is nobody's.
+suspects = Table(
+    "suspects",
+    metadata,
+    Column("grant_id", Text, primary_key=True),
+    Column("attempt", BigInteger, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("found_at", BigInteger, nullable=False),
+)
+
 replicas = Table(
     "replicas",
     metadata,

@@ -1,6 +1,8 @@
-"""`admin grants freeze`, `unfreeze`, `revoke` and `settle`: what operators do to one grant at once."""
+"""`admin grants freeze`, `unfreeze`, `revoke`, `settle`, `suspects`, `release`: holding grants, letting them go."""
 
 from __future__ import annotations
+
+from typing import Annotated, Final
 
 import typer
 
@@ -13,7 +15,9 @@ from broker.cli.output import print_error, print_json, print_line, print_table, 
 __all__ = ["app"]
 
 Ended = grants_pb2.FreezeResponse | grants_pb2.RevokeGrantResponse
-LetGo = grants_pb2.UnfreezeResponse | grants_pb2.SettleResponse
+LetGo = grants_pb2.UnfreezeResponse | grants_pb2.SettleResponse | grants_pb2.ReleaseSuspectResponse
+
+SUSPECT: Final = ("name", "attempt", "evidence_attempt", "generation", "evidence_generation", "found_at")
 
 
 @app.command()
@@ -46,6 +50,40 @@ def settle(context: typer.Context, name: Name, *, json: Json = False) -> None:
     with open_access(context).open() as broker:
         stub = grants_pb2_grpc.GrantsServiceStub(broker.channel)
         _say(broker.call(stub.Settle, grants_pb2.SettleRequest(name=name)), json=json)
+
+
+@app.command()
+def suspects(context: typer.Context, *, json: Json = False) -> None:
+    """List grants that are held because the database was rolled back: their refresh tokens may be spent."""
+    rows: list[dict[str, object]] = []
+    with open_access(context).open() as broker:
+        stub = grants_pb2_grpc.GrantsServiceStub(broker.channel)
+        after = ""
+        while page := broker.call(stub.ListSuspects, grants_pb2.ListSuspectsRequest(after=after)).suspects:
+            rows += [to_dict(suspect) for suspect in page]
+            after = page[-1].name
+    if json:
+        print_json(rows)
+    else:
+        print_table(SUSPECT, rows)
+
+
+@app.command()
+def release(
+    context: typer.Context,
+    name: Name,
+    *,
+    abandon_token: Annotated[
+        bool,
+        typer.Option("--abandon-token", help="Never send the refresh token there is: log in anew, or import one."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Let a suspect go, once it is clear that its refresh token is good, or that it is not to be sent."""
+    request = grants_pb2.ReleaseSuspectRequest(name=name, abandon_token=abandon_token)
+    with open_access(context).open() as broker:
+        stub = grants_pb2_grpc.GrantsServiceStub(broker.channel)
+        _say(broker.call(stub.ReleaseSuspect, request), json=json)
 
 
 def _say(response: LetGo, *, json: bool) -> None:

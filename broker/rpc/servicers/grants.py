@@ -7,18 +7,27 @@ from broker.core import lease
 from broker.flows.hold_grant import HoldGrant
 from broker.flows.import_grant import ImportGrant
 from broker.flows.read_config import ReadConfig
+from broker.flows.release_suspect import ReleaseSuspect
 from broker.rpc.call import Call
 from broker.rpc.convert import secret_of
-from broker.rpc.convert_admin import attempt_message, grant_status, live_token
+from broker.rpc.convert_admin import attempt_message, grant_status, live_token, suspect_message
 
 
 class GrantsServicer:
     """The service for grants."""
 
-    def __init__(self, *, read_config: ReadConfig, import_grant: ImportGrant, hold_grant: HoldGrant) -> None:
+    def __init__(
+        self,
+        *,
+        read_config: ReadConfig,
+        import_grant: ImportGrant,
+        hold_grant: HoldGrant,
+        release_suspect: ReleaseSuspect,
+    ) -> None:
         self._read_config = read_config
         self._import_grant = import_grant
         self._hold_grant = hold_grant
+        self._release_suspect = release_suspect
 
     async def get_grant(self, request: grants_pb2.GetGrantRequest, call: Call) -> grants_pb2.GetGrantResponse:
         """Answer GetGrant."""
@@ -57,3 +66,15 @@ class GrantsServicer:
         """Answer Settle."""
         held = await self._hold_grant(request.name, lease.Settle(), call.trail)
         return grants_pb2.SettleResponse(grant=grant_status(held.grant))
+
+    async def list_suspects(self, request: grants_pb2.ListSuspectsRequest, _: Call) -> grants_pb2.ListSuspectsResponse:
+        """Answer ListSuspects."""
+        suspects = await self._release_suspect.list(request.after)
+        return grants_pb2.ListSuspectsResponse(suspects=map(suspect_message, suspects))
+
+    async def release_suspect(
+        self, request: grants_pb2.ReleaseSuspectRequest, call: Call
+    ) -> grants_pb2.ReleaseSuspectResponse:
+        """Answer ReleaseSuspect."""
+        grant = await self._release_suspect(request.name, call.trail, abandon=request.abandon_token)
+        return grants_pb2.ReleaseSuspectResponse(grant=grant_status(grant))

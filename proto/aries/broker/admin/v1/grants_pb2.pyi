@@ -367,6 +367,144 @@ class SettleResponse(_message.Message):
 Global___SettleResponse: _TypeAlias = SettleResponse  # noqa: Y015
 
 @_typing.final
+class Suspect(_message.Message):
+    """Suspect is a grant of which there is evidence of more than the database knows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    EVIDENCE_ATTEMPT_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    EVIDENCE_GENERATION_FIELD_NUMBER: _builtins.int
+    FOUND_AT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The grant's name."""
+    attempt: _builtins.int
+    """The newest redeem the database knows, and the newest there is evidence of."""
+    evidence_attempt: _builtins.int
+    generation: _builtins.int
+    """The number of refresh tokens the database knows, and the number there is evidence of."""
+    evidence_generation: _builtins.int
+    @_builtins.property
+    def found_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was found."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        evidence_attempt: _builtins.int = ...,
+        generation: _builtins.int = ...,
+        evidence_generation: _builtins.int = ...,
+        found_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["found_at", b"found_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "evidence_attempt", b"evidence_attempt", "evidence_generation", b"evidence_generation", "found_at", b"found_at", "generation", b"generation", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Suspect: _TypeAlias = Suspect  # noqa: Y015
+
+@_typing.final
+class ListSuspectsRequest(_message.Message):
+    """ListSuspectsRequest names a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    after: _builtins.str
+    """The last name of the page before."""
+    def __init__(
+        self,
+        *,
+        after: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSuspectsRequest: _TypeAlias = ListSuspectsRequest  # noqa: Y015
+
+@_typing.final
+class ListSuspectsResponse(_message.Message):
+    """ListSuspectsResponse carries a page: at most 1000."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUSPECTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def suspects(self) -> _containers.RepeatedCompositeFieldContainer[Global___Suspect]:
+        """In name order."""
+
+    def __init__(
+        self,
+        *,
+        suspects: _abc.Iterable[Global___Suspect] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["suspects", b"suspects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSuspectsResponse: _TypeAlias = ListSuspectsResponse  # noqa: Y015
+
+@_typing.final
+class ReleaseSuspectRequest(_message.Message):
+    """ReleaseSuspectRequest names a suspect."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ABANDON_TOKEN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required."""
+    abandon_token: _builtins.bool
+    """The refresh token the database has is not to be sent: a person logs in anew, or one is imported."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        abandon_token: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandon_token", b"abandon_token", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseSuspectRequest: _TypeAlias = ReleaseSuspectRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseSuspectResponse(_message.Message):
+    """ReleaseSuspectResponse says what is so now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def grant(self) -> Global___GrantStatus:
+        """The grant."""
+
+    def __init__(
+        self,
+        *,
+        grant: Global___GrantStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseSuspectResponse: _TypeAlias = ReleaseSuspectResponse  # noqa: Y015
+
+@_typing.final
 class GetGrantRequest(_message.Message):
     """GetGrantRequest names a grant."""
 

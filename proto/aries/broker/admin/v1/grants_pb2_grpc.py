@@ -70,6 +70,16 @@ class GrantsServiceStub:
                 request_serializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.SettleRequest.SerializeToString,
                 response_deserializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.SettleResponse.FromString,
                 _registered_method=True)
+        self.ListSuspects = channel.unary_unary(
+                '/aries.broker.admin.v1.GrantsService/ListSuspects',
+                request_serializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.ListSuspectsRequest.SerializeToString,
+                response_deserializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.ListSuspectsResponse.FromString,
+                _registered_method=True)
+        self.ReleaseSuspect = channel.unary_unary(
+                '/aries.broker.admin.v1.GrantsService/ReleaseSuspect',
+                request_serializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.ReleaseSuspectRequest.SerializeToString,
+                response_deserializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.ReleaseSuspectResponse.FromString,
+                _registered_method=True)
 
 
 class GrantsServiceServicer:
@@ -150,6 +160,27 @@ class GrantsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSuspects(self, request, context):
+        """ListSuspects returns the grants that are held because the database was rolled back: there is evidence of redeems it
+        does not know, so that its refresh tokens may be spent.
+
+        Who may call: roles admin, operator, auditor.
+        Reasons: ROLE_REQUIRED, STORE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseSuspect(self, request, context):
+        """ReleaseSuspect lets a suspect go, with the refresh token the database has or, if that is abandoned, with none.
+
+        Who may call: roles admin, operator.
+        Reasons: NOT_FOUND, INVALID_REQUEST, ROLE_REQUIRED, STORE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GrantsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -187,6 +218,16 @@ def add_GrantsServiceServicer_to_server(servicer, server):
                     servicer.Settle,
                     request_deserializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.SettleRequest.FromString,
                     response_serializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.SettleResponse.SerializeToString,
+            ),
+            'ListSuspects': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSuspects,
+                    request_deserializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.ListSuspectsRequest.FromString,
+                    response_serializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.ListSuspectsResponse.SerializeToString,
+            ),
+            'ReleaseSuspect': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseSuspect,
+                    request_deserializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.ReleaseSuspectRequest.FromString,
+                    response_serializer=aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.ReleaseSuspectResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -379,6 +420,60 @@ class GrantsService:
             '/aries.broker.admin.v1.GrantsService/Settle',
             aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.SettleRequest.SerializeToString,
             aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.SettleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSuspects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aries.broker.admin.v1.GrantsService/ListSuspects',
+            aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.ListSuspectsRequest.SerializeToString,
+            aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.ListSuspectsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseSuspect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aries.broker.admin.v1.GrantsService/ReleaseSuspect',
+            aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.ReleaseSuspectRequest.SerializeToString,
+            aries_dot_broker_dot_admin_dot_v1_dot_grants__pb2.ReleaseSuspectResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -79,6 +79,19 @@ class GrantsServiceStub:
     Who may call: roles admin, operator.
     Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_CONFLICT, ROLE_REQUIRED, STORE_UNAVAILABLE.
     """
+    ListSuspects: _grpc.UnaryUnaryMultiCallable[_grants_pb2.ListSuspectsRequest, _grants_pb2.ListSuspectsResponse]
+    """ListSuspects returns the grants that are held because the database was rolled back: there is evidence of redeems it
+    does not know, so that its refresh tokens may be spent.
+
+    Who may call: roles admin, operator, auditor.
+    Reasons: ROLE_REQUIRED, STORE_UNAVAILABLE.
+    """
+    ReleaseSuspect: _grpc.UnaryUnaryMultiCallable[_grants_pb2.ReleaseSuspectRequest, _grants_pb2.ReleaseSuspectResponse]
+    """ReleaseSuspect lets a suspect go, with the refresh token the database has or, if that is abandoned, with none.
+
+    Who may call: roles admin, operator.
+    Reasons: NOT_FOUND, INVALID_REQUEST, ROLE_REQUIRED, STORE_UNAVAILABLE.
+    """
 
 @_typing.type_check_only
 class GrantsServiceAsyncStub(GrantsServiceStub):
@@ -130,6 +143,19 @@ class GrantsServiceAsyncStub(GrantsServiceStub):
 
     Who may call: roles admin, operator.
     Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_CONFLICT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+    """
+    ListSuspects: _aio.UnaryUnaryMultiCallable[_grants_pb2.ListSuspectsRequest, _grants_pb2.ListSuspectsResponse]  # type: ignore[assignment]
+    """ListSuspects returns the grants that are held because the database was rolled back: there is evidence of redeems it
+    does not know, so that its refresh tokens may be spent.
+
+    Who may call: roles admin, operator, auditor.
+    Reasons: ROLE_REQUIRED, STORE_UNAVAILABLE.
+    """
+    ReleaseSuspect: _aio.UnaryUnaryMultiCallable[_grants_pb2.ReleaseSuspectRequest, _grants_pb2.ReleaseSuspectResponse]  # type: ignore[assignment]
+    """ReleaseSuspect lets a suspect go, with the refresh token the database has or, if that is abandoned, with none.
+
+    Who may call: roles admin, operator.
+    Reasons: NOT_FOUND, INVALID_REQUEST, ROLE_REQUIRED, STORE_UNAVAILABLE.
     """
 
 class GrantsServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -221,6 +247,31 @@ class GrantsServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Who may call: roles admin, operator.
         Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_CONFLICT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def ListSuspects(
+        self,
+        request: _grants_pb2.ListSuspectsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grants_pb2.ListSuspectsResponse, _abc.Awaitable[_grants_pb2.ListSuspectsResponse]]:
+        """ListSuspects returns the grants that are held because the database was rolled back: there is evidence of redeems it
+        does not know, so that its refresh tokens may be spent.
+
+        Who may call: roles admin, operator, auditor.
+        Reasons: ROLE_REQUIRED, STORE_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseSuspect(
+        self,
+        request: _grants_pb2.ReleaseSuspectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grants_pb2.ReleaseSuspectResponse, _abc.Awaitable[_grants_pb2.ReleaseSuspectResponse]]:
+        """ReleaseSuspect lets a suspect go, with the refresh token the database has or, if that is abandoned, with none.
+
+        Who may call: roles admin, operator.
+        Reasons: NOT_FOUND, INVALID_REQUEST, ROLE_REQUIRED, STORE_UNAVAILABLE.
         """
 
 def add_GrantsServiceServicer_to_server(servicer: GrantsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
