@@ -104,8 +104,14 @@ class ProviderCall:
             StoreUnavailableError: the secret cannot be had now.
         """
         proved = await self._prove_client(wish.provider, wish.client)
-        secrets = (proved.secret, grant.token) if isinstance(grant, RefreshToken) else (proved.secret,)
-        return PreparedCall(build_token_request(wish.provider, grant, proved.proof), proved.version, secrets)
+        request = build_token_request(wish.provider, grant, proved.proof)
+        secrets = [
+            proved.secret,
+            grant.token if isinstance(grant, RefreshToken) else None,
+            None if proved.proof.assertion is None else Secret(proved.proof.assertion),
+            request.basic_pair,
+        ]
+        return PreparedCall(request, proved.version, tuple(one for one in secrets if one is not None))
 
     async def send(
         self, wish: Wish, prepared: PreparedCall, before_write: Callable[[], Awaitable[None]], reply_deadline: float

@@ -48,7 +48,6 @@ from broker.ports import (
     Cipher,
     Clock,
     GrantStore,
-    NotSentError,
     ReceivedToken,
     RedeemTelemetry,
     SealBrokenError,
@@ -209,7 +208,7 @@ class RedeemUnderLease:
             raise GrantConflictError("the grant changed at the same moment; try again", cause="withheld")
         self._noted(tenure.grant_id, Landmark(tenure.attempt, state.generation))
         if (self._clock.boottime() - asked_at) * 1000 >= self._times.write_within:
-            raise NotSentError("withheld")
+            raise StoreUnavailableError("the database took too long; nothing was sent, try again", cause="withheld")
 
     def _reply_deadline(self, provider: Provider) -> int:
         """Milliseconds to wait for the reply; a replay window has to leave time for a replay."""

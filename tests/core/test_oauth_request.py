@@ -48,12 +48,14 @@ def test_basic_urlencodes_both_halves() -> None:
     scheme, _, credentials = request.headers["authorization"].partition(" ")
     halves = base64.b64decode(credentials).decode().split(":")
     assert ("Basic", [CLIENT.client_id, SECRET.reveal()]) == (scheme, [unquote_plus(half) for half in halves])
+    assert request.basic_pair == Secret(":".join(halves))
     assert {"grant_type": "client_credentials", "scope": "read trade"} == form(request.body)
 
 
 def test_post_puts_the_secret_into_the_form() -> None:
     """client_secret_post sends id and secret in the body and nothing in a header."""
     request = build(READ)
+    assert request.basic_pair is None
     assert {
         "grant_type": "client_credentials",
         "scope": "read trade",

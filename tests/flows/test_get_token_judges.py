@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from broker.core.errors import (
     ScopeExceededError,
     ScopeNotGrantedError,
 )
-from broker.core.models import AbsentScope, Limit, LimitTarget, Narrowing, Origin, Window
+from broker.core.models import AbsentScope, Limit, LimitTarget, Narrowing, Origin, TokenEndpointAuth, Window
 from broker.core.oauth.rfc6749 import HttpReply
 from tests.flows.world import (
     ALL,
@@ -195,6 +196,30 @@ async def test_a_secret_of_ours_is_no_access_token(world: World, replica: Replic
         await replica.get("read", "trade", grant="person")
     assert "echo" == caught.value.cause
     assert "canary-rt-9" == await world.refresh_token("person")
+
+
+BASIC = base64.b64encode(f"desk-app:{SECRET}".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("auth", "echo"),
+    [
+        (TokenEndpointAuth.CLIENT_SECRET_POST, base64.urlsafe_b64encode(f"so: {SECRET}".encode()).decode()),
+        (TokenEndpointAuth.CLIENT_SECRET_POST, SECRET.encode().hex().upper()),
+        (TokenEndpointAuth.CLIENT_SECRET_BASIC, BASIC),
+        (TokenEndpointAuth.CLIENT_SECRET_BASIC, jwt(authorization=f"Basic {BASIC}")),
+        (TokenEndpointAuth.PRIVATE_KEY_JWT, "assertion-of-desk-app"),
+        (TokenEndpointAuth.PRIVATE_KEY_JWT, jwt(client_assertion="assertion-of-desk-app")),
+    ],
+)
+async def test_what_a_request_held_is_no_access_token(auth: TokenEndpointAuth, echo: str) -> None:
+    """The secret in whatever encoding, the Basic header's value, the assertion: none of them reaches a caller."""
+    world = await new_world(replace(PROVIDER, token_endpoint_auth=auth))
+    replica = await world.replica()
+    world.endpoint.answers = [tokens(access_token=echo, scope=ALL_WIRE, refresh_token=None)]
+    with pytest.raises(ProviderUnavailableError) as caught:
+        await replica.get("read", "trade")
+    assert "echo" == caught.value.cause
 
 
 async def test_word_of_the_provider_is_not_repeated(world: World, replica: Replica) -> None:

@@ -322,17 +322,21 @@ async def test_replay_window_leaves_time_for_a_replay() -> None:
 
 
 async def test_late_licence_sends_nothing(world: World, replica: Replica) -> None:
-    """SENT that took a second or more is no licence: nothing is written and the grant is not in doubt."""
+    """SENT that took a second or more is no licence: nothing is written, the store is to blame, nothing is in doubt."""
 
     async def late() -> None:
         world.clock.advance(1)
 
     world.store.after["Sent"] = late
     caught = await refused(replica)
-    assert (ProviderUnavailableError, "withheld") == (type(caught), caught.cause)
+    assert (StoreUnavailableError, "withheld") == (type(caught), caught.cause)
     assert [] == world.endpoint.requests
     state = world.state("person")
     assert (Phase.IDLE, None, 0) == (state.phase, state.first_sent_at, state.sends)
+    assert ["not_sent"] == [line.outcome for line in await world.attempts("person")]
+    del world.store.after["Sent"]
+    assert await whole(replica)
+    assert 1 == len(world.endpoint.requests)
 
 
 async def test_grant_held_while_connecting_is_not_sent(world: World, replica: Replica) -> None:

@@ -33,6 +33,7 @@ from broker.core.errors import (
 )
 from broker.core.models import GrantType, Provider
 from broker.core.oauth.causes import Cause
+from broker.core.oauth.echo import repeats
 from broker.core.oauth.error_reply import error_code
 from broker.core.oauth.rfc6749 import HttpReply, SendFailure
 from broker.core.oauth.salvage import salvage_refresh_token
@@ -46,10 +47,6 @@ from broker.core.secret import Secret
 
 MAX_RETRY_AFTER: Final = 3600.0
 """Seconds; a provider cannot hold a grant for longer by asking."""
-
-
-LEAST_TELLING: Final = 12
-"""Characters from which on a secret does not stand in a token by chance."""
 
 
 class Outcome(StrEnum):
@@ -119,14 +116,14 @@ def read_reply(  # noqa: PLR0913 - every fact a reading depends on
 def refuse_echo(reading: Reading, secrets: Iterable[Secret], grant_type: GrantType) -> Reading:
     """Return the reading without its access token if a secret of ours stands in that, else unchanged.
 
-    A provider that hands back what it was sent, or its new refresh token, as an access token must not make us hand a
-    secret to a caller. Short secrets are compared whole: they occur in honest tokens by chance.
+    A provider that hands back what it was sent, or its new refresh token, in whatever common encoding, as an access
+    token must not make us hand a secret to a caller. Short secrets are compared whole: they occur in honest tokens by
+    chance.
     """
     if reading.tokens is None:
         return reading
-    token = reading.tokens.access_token.reveal()
     ours = [secret.reveal() for secret in (*secrets, reading.refresh_token) if secret is not None]
-    if not any(secret == token or (len(secret) >= LEAST_TELLING and secret in token) for secret in ours):
+    if not repeats(reading.tokens.access_token.reveal(), ours):
         return reading
     return _told(reading.outcome, Cause.ECHO, grant_type, saved=reading.refresh_token)
 

@@ -28,6 +28,12 @@ class HttpRequest:
     def __repr__(self) -> str:
         return f"HttpRequest(url={self.url!r})"
 
+    @property
+    def basic_pair(self) -> Secret | None:
+        """Return the two halves in the Basic credentials, as they were encoded, if there are any."""
+        scheme, _, encoded = self.headers.get("authorization", "").partition(" ")
+        return Secret(base64.b64decode(encoded).decode()) if scheme == "Basic" else None
+
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
