@@ -188,6 +188,22 @@ def was_exchanged(state: GrantState, token: KeptToken) -> bool:
     )
 
 
+def holds_live_token(state: GrantState) -> bool:
+    """Tell whether a refresh token would be forgotten with the grant that its provider may still honour.
+
+    It is one that was neither refused, nor revoked, nor exchanged for another without a doubt. What is said of a grant
+    whose tokens were not read is nothing.
+    """
+    if state.hold is Hold.REVOKED:
+        return False
+    return any(
+        token.refused_at is None
+        and token.revoked_at is None
+        and (token.fingerprint == state.doubted or not was_exchanged(state, token))
+        for token in state.tokens
+    )
+
+
 def display_state(state: GrantState) -> str:
     """Return the one word a grant is shown with: our hold before the provider's verdict before the redeem."""
     if state.hold in {Hold.REVOKING, Hold.REVOKED}:

@@ -5,7 +5,7 @@ there, or the two send errors of `provider`; anything else is a bug of the adapt
 """
 
 from broker.ports.audit import AuditLog, AuditSink, Buckets, OutboxSink
-from broker.ports.catalog import CatalogMovedError, CatalogStore, ObjectChange
+from broker.ports.catalog import CatalogMovedError, CatalogStore, LiveGrantError, ObjectChange
 from broker.ports.clock import Clock
 from broker.ports.edge import CallerSignatures, RedeemTelemetry, ServerTls, Telemetry, TlsMaterial
 from broker.ports.evidence import Evidence, EvidenceError, RollbackStore, Suspect
@@ -69,6 +69,7 @@ __all__ = [
     "KeyPurpose",
     "KeyState",
     "KeyStore",
+    "LiveGrantError",
     "MacKeys",
     "NotSentError",
     "ObjectChange",

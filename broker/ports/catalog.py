@@ -29,6 +29,10 @@ class CatalogMovedError(Exception):
     """The version is no longer the one a change was decided on: decide again."""
 
 
+class LiveGrantError(CatalogMovedError):
+    """A grant to be removed has got a refresh token that its provider may still honour: decide again."""
+
+
 class CatalogStore(Protocol):
     """Everything configured, and the version that says whether it moved."""
 
@@ -56,12 +60,15 @@ class CatalogStore(Protocol):
     ) -> int:
         """Apply all changes and raise the version, in one transaction; return the new version.
 
-        No grant is named twice. With one that is removed goes everything kept of it. With `revision`, the stored
-        revision must be smaller and is replaced. With `expected_version`, nothing is written unless the version is
-        still that one. The event is stored in the same transaction (outbox), so that no change goes unrecorded.
+        No grant is named twice. With one that is removed goes everything kept of it, so none is removed, nor anything
+        else written, while one of them holds a token that its provider may still honour (`holds_live_token`). With
+        `revision`, the stored revision must be smaller and is replaced. With `expected_version`, nothing is written
+        unless the version is still that one. The event is stored in the same transaction (outbox), so that no change
+        goes unrecorded.
 
         Raises:
             CatalogMovedError: the version is another one.
+            LiveGrantError: a grant to be removed holds a refresh token that its provider may still honour.
             RevisionStaleError: the stored revision is not smaller.
             StoreUnavailableError: nothing was changed, or the outcome was read back as not changed.
         """

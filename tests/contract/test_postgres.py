@@ -10,12 +10,14 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from broker.adapters.sql import StoreRefusedError, migrate
+from broker.adapters.sql import StoreRefusedError, grant_row, migrate, refresh_tokens
 from broker.adapters.sql.lanes import Lane
 from broker.core import lease
 from broker.core.errors import StoreUnavailableError
-from tests.contract.backends import DATA_KEYS, open_sql
-from tests.contract.test_redeem import consented_grant
+from broker.core.models import Kind
+from broker.ports import LiveGrantError, ObjectChange
+from tests.contract.backends import DATA_KEYS, EVENT, SEALED, open_sql
+from tests.contract.test_redeem import consented_grant, sent
 from tests.support.postgres import PostgresServer, running_postgres
 
 
@@ -76,6 +78,34 @@ async def test_all_connections_killed_between_calls_is_not_noticed(
     taken = await backend.store.apply(grant_id, lease.Take("me"))
     await backend.aclose()
     assert taken is not None
+
+
+async def test_a_removal_waits_for_the_token_that_lands(postgres_url: str, tmp_path: Path) -> None:
+    """A quarantined grant whose late token is being kept is not removed with it: the row is locked before the look."""
+    backend = await open_sql(postgres_url, tmp_path)
+    await backend.data_keys.add_first_data_keys(DATA_KEYS)
+    grant_id = await consented_grant(backend)
+    state = await sent(backend, grant_id)
+    await backend.store.apply(grant_id, lease.Refused(state.attempt, state.generation, state.consent))
+    go_on, keeps = asyncio.Event(), asyncio.Event()
+
+    async def keep(connection: AsyncConnection) -> None:
+        await grant_row.lock(connection, grant_id)
+        await refresh_tokens.keep(connection, grant_id, refresh_tokens.kept("late", 1, 9, 9, SEALED))
+        keeps.set()
+        await go_on.wait()
+
+    keeper = asyncio.create_task(backend.database._lanes.write(keep))
+    await keeps.wait()
+    change = ObjectChange(Kind.GRANT, grant_id.removeprefix("id-"), None)
+    removal = asyncio.create_task(backend.store.write_objects([change], revision=None, event=EVENT))
+    while not await backend.execute("SELECT 1 AS waits FROM pg_locks WHERE NOT granted AND locktype <> 'relation'"):
+        assert not removal.done()
+    go_on.set()
+    await keeper
+    with pytest.raises(LiveGrantError):
+        await removal
+    await backend.aclose()
 
 
 async def test_a_database_that_hangs_is_given_up_within_a_second(postgres_url: str, tmp_path: Path) -> None:

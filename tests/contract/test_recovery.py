@@ -155,6 +155,7 @@ async def test_a_removed_grant_leaves_nothing(backend: Backend) -> None:
     """With its configuration go its tokens and its history; nobody has to be moved on."""
     grant_id = await consented_grant(backend)
     await sent(backend, grant_id)
+    await backend.hold(grant_id, "revoked")
     grant = await backend.store.get_grant(grant_id)
     assert grant is not None
     await backend.store.write_objects([ObjectChange(Kind.GRANT, grant.name, None)], revision=None, event=EVENT)

@@ -231,8 +231,9 @@ async def test_landing_twice_is_landing_once(backend: Backend) -> None:
 
 
 async def test_a_token_for_a_removed_grant_does_not_vanish_in_an_error(backend: Backend) -> None:
-    """A reply for a grant removed meanwhile is taken; the grant is shown as revoked."""
+    """A reply for a grant revoked and removed meanwhile is taken; the grant is shown as revoked."""
     grant_id = await consented_grant(backend)
+    await backend.hold(grant_id, "revoked")
     grant = await backend.store.get_grant(grant_id)
     assert grant is not None
     await backend.store.write_objects([ObjectChange(Kind.GRANT, grant.name, None)], revision=None, event=EVENT)

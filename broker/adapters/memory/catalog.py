@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from broker.adapters.memory.base import Base
 from broker.core.audit import AuditEvent
 from broker.core.errors import RevisionStaleError
-from broker.core.grant_state import GrantState
+from broker.core.grant_state import GrantState, holds_live_token
 from broker.core.models import (
     Catalog,
     Client,
@@ -21,7 +21,7 @@ from broker.core.models import (
     Provider,
     RoleBinding,
 )
-from broker.ports import CatalogMovedError, ObjectChange
+from broker.ports import CatalogMovedError, LiveGrantError, ObjectChange
 
 _MANY_GRANTS: Final = 1000
 
@@ -67,10 +67,14 @@ class MemoryCatalog(Base):
 
         Raises:
             CatalogMovedError: the version is not the expected one.
+            LiveGrantError: a grant to be removed holds a refresh token that its provider may still honour.
             RevisionStaleError: the stored revision is not smaller.
         """
         if expected_version is not None and expected_version != self._version:
             raise CatalogMovedError
+        removed = {item.name for item in changes if item.kind is Kind.GRANT and item.value is None}
+        if any(grant.name in removed and holds_live_token(grant.state) for grant in self._grants.values()):
+            raise LiveGrantError
         if revision is not None:
             if revision <= self._revision:
                 msg = "the configuration's revision is not greater than the stored one"

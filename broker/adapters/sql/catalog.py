@@ -109,6 +109,7 @@ class SqlCatalog(Part):
 
         Raises:
             CatalogMovedError: the version is not the expected one.
+            LiveGrantError: a grant to be removed holds a refresh token that its provider may still honour.
             RevisionStaleError: the stored revision is not smaller.
             StoreUnavailableError: nothing was changed, or the outcome was read back as not changed.
         """

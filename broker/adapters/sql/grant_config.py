@@ -1,7 +1,8 @@
 """Writing the configuration of many grants: a few statements, however many they are.
 
 Rows are read without being locked: only changes of the configuration, which come one after another, write these
-columns. A redeem waits at most while its own grant is written.
+columns. Those to be removed are locked first: no token may come between the look at their tokens and their end. A
+redeem waits at most while its own grant is written.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from broker.adapters.sql.admin import Change
 from broker.adapters.sql.counts import add_counts
 from broker.adapters.sql.objects_json import encode_names
-from broker.adapters.sql.rows import STATE_COLUMNS, grant_mac_input, grant_state, state_values
+from broker.adapters.sql.rows import STATE_COLUMNS, TOKEN_COLUMNS, grant_mac_input, grant_state, state_values
 from broker.adapters.sql.tables import access_tokens, attempts, grants, refresh_tokens
-from broker.core.grant_state import GrantState, display_state
+from broker.core.grant_state import GrantState, KeptToken, display_state, holds_live_token
 from broker.core.models import Grant, Kind
-from broker.ports import MacKeys, ObjectChange
+from broker.ports import LiveGrantError, MacKeys, ObjectChange
 
 AT_ONCE: Final = 500
 """Grants named by one statement."""
@@ -35,6 +36,9 @@ async def write_grants(
 
     A new grant gets a fresh state, one that is there keeps its id, subject and state; its epoch grows when its client
     changes.
+
+    Raises:
+        LiveGrantError: one to be removed holds a refresh token that its provider may still honour.
     """
     for start in range(0, len(changes), AT_ONCE):
         some = changes[start : start + AT_ONCE]
@@ -55,12 +59,25 @@ async def _remove(under_way: Change, ids: Sequence[str]) -> None:
     if not ids:
         return
     connection = under_way.connection
+    await _check_none_lives(connection, ids)
     rows = await connection.execute(delete(grants).where(grants.c.id.in_(ids)).returning(*STATE_COLUMNS))
     counted = Counter(display_state(grant_state(row)) for row in rows.mappings())
     await add_counts(connection, {state: -count for state, count in counted.items()})
     for table in (access_tokens, refresh_tokens, attempts):
         await connection.execute(delete(table).where(table.c.grant_id.in_(ids)))
     under_way.touched.update((Kind.GRANT, id_) for id_ in ids)
+
+
+async def _check_none_lives(connection: AsyncConnection, ids: Sequence[str]) -> None:
+    """Lock the rows, then look at their tokens: whoever keeps one locks its grant's row first."""
+    locked = select(*STATE_COLUMNS, grants.c.id).where(grants.c.id.in_(ids)).order_by(grants.c.id).with_for_update()
+    rows = {row["id"]: row for row in (await connection.execute(locked)).mappings()}
+    tokens: dict[str, list[KeptToken]] = {grant_id: [] for grant_id in rows}
+    kept = select(refresh_tokens.c.grant_id, *TOKEN_COLUMNS).where(refresh_tokens.c.grant_id.in_(ids))
+    for grant_id, *token in await connection.execute(kept):
+        tokens[grant_id].append(KeptToken(*token))
+    if any(holds_live_token(grant_state(row, tokens[grant_id])) for grant_id, row in rows.items()):
+        raise LiveGrantError
 
 
 async def _add(under_way: Change, values: Sequence[Grant], mac_keys: MacKeys) -> None:
