@@ -1,28 +1,28 @@
-"""Adding the first secret of a client that has none."""
+"""Adding the first secret of a client that has none, or none that opens at its token endpoint."""
 
 from __future__ import annotations
 
 from broker.core.errors import AlreadyExistsError, NotFoundError
 from broker.core.models import Kind
 from broker.core.secret import Secret
-from broker.flows.first_secrets import FIRST, FirstSecrets
+from broker.flows.first_secrets import FirstSecrets
 from broker.flows.trail import Trail
 from broker.ports import CatalogStore
 
 
 class AddFirstSecret:
-    """Store a client's first secret."""
+    """Store a client's first secret for its endpoint."""
 
     def __init__(self, *, catalogs: CatalogStore, first_secrets: FirstSecrets) -> None:
         self._catalogs = catalogs
         self._first_secrets = first_secrets
 
     async def __call__(self, client_name: str, secret: Secret, trail: Trail) -> int:
-        """Return the stored version, 1.
+        """Return the stored version: 1, or a later one where the endpoint moved to another origin.
 
         Raises:
             NotFoundError: no such client.
-            AlreadyExistsError: it has a secret; another one is a rotation.
+            AlreadyExistsError: it has a secret that opens; another one is a rotation.
             StoreUnavailableError: nothing was stored.
         """
         metadata = {"kind": Kind.CLIENT.value, "name": client_name}
@@ -32,6 +32,7 @@ class AddFirstSecret:
         provider = None if client is None else catalog.providers.get(client.provider)
         if client is None or provider is None:
             raise NotFoundError("there is no such client", metadata=metadata)
-        if not await self._first_secrets.store(client, provider, secret, trail):
+        version = await self._first_secrets.wanted_version(client, provider)
+        if version is None or not await self._first_secrets.store(client, provider, secret, trail, version):
             raise AlreadyExistsError("the client has a secret already; another one is a rotation", metadata=metadata)
-        return FIRST
+        return version

@@ -28,8 +28,11 @@ class SecretStore(Protocol):
     async def current_secret(self, client: str) -> ClientSecretVersion | None:
         """Return the version in use, or None."""
 
-    async def add_first_secret(self, secret: ClientSecretVersion, event: AuditEvent) -> bool:
-        """Store version 1 with its event in one transaction; False when the client has a secret already."""
+    async def add_secret(self, secret: ClientSecretVersion, event: AuditEvent) -> bool:
+        """Store the version after the newest one, 1 where there is none, with its event in one transaction.
+
+        False, and nothing stored, when the newest is no longer the one before it.
+        """
 
 
 class SecretUnreadableError(Exception):

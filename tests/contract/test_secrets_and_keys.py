@@ -27,12 +27,13 @@ SECRET = ClientSecretVersion("c1", 1, SEALED, "https://auth.example")
 KEY = ApiKey("kid1", "reports", b"mac of the key", "mac-1")
 
 
-async def test_a_client_has_one_first_secret(backend: Backend) -> None:
-    """The first secret is stored with its event and a new version; a second one is refused."""
+async def test_secrets_come_one_after_another(backend: Backend) -> None:
+    """Of two that would both be the next version one is stored, with its event; and the newest is the one in use."""
     before = await backend.store.read_version()
     assert await backend.store.current_secret("c1") is None
-    assert await backend.store.add_first_secret(SECRET, EVENT)
-    assert not await backend.store.add_first_secret(replace(SECRET, version=2), EVENT)
+    assert await backend.store.add_secret(SECRET, EVENT)
+    assert not await backend.store.add_secret(SECRET, EVENT)
+    assert not await backend.store.add_secret(replace(SECRET, version=3), EVENT)
     assert (SECRET, before + 1, 1) == (
         await backend.store.current_secret("c1"),
         await backend.store.read_version(),
@@ -44,7 +45,7 @@ async def test_a_removed_clients_secret_goes_with_it(backend: Backend) -> None:
     """A client of the same name made again starts without a secret."""
     client = Client("c1", "desk", Origin.FILE, "aries", "desk-app")
     await backend.store.write_objects([ObjectChange(Kind.CLIENT, "desk", client)], revision=None, event=EVENT)
-    await backend.store.add_first_secret(SECRET, EVENT)
+    await backend.store.add_secret(SECRET, EVENT)
     await backend.store.write_objects([ObjectChange(Kind.CLIENT, "desk", None)], revision=None, event=EVENT)
     assert await backend.store.current_secret("c1") is None
 

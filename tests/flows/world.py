@@ -450,7 +450,7 @@ class World:
         origin = origin_of(provider.token_url)
         sealed = await self.keyring.seal(Secret(SECRET), client_secret_binding(client.id, 1, origin))
         version = ClientSecretVersion(client.id, 1, sealed, origin)
-        await self.store.inner.add_first_secret(version, AuditEvent(TIME, Action.SECRET_ADD))
+        await self.store.inner.add_secret(version, AuditEvent(TIME, Action.SECRET_ADD))
 
     async def consent(self, name: str, token: str = FIRST, provider: Provider = PROVIDER) -> None:
         """Bring a first refresh token, as a login or an import does."""

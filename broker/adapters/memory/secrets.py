@@ -22,9 +22,10 @@ class MemorySecrets(Base):
         """Return the version in use, or None."""
         return self._secrets.get(client)
 
-    async def add_first_secret(self, secret: ClientSecretVersion, event: AuditEvent) -> bool:
-        """Store a client's first secret; False when it has one already."""
-        if secret.client_id in self._secrets:
+    async def add_secret(self, secret: ClientSecretVersion, event: AuditEvent) -> bool:
+        """Store a client's next secret; False when another one came first."""
+        newest = self._secrets.get(secret.client_id)
+        if (0 if newest is None else newest.version) + 1 != secret.version:
             return False
         self._secrets[secret.client_id] = secret
         self._changed(event, [(Kind.CLIENT, secret.client_id)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.adapters.sql.admin import Change, Unchanged, change
@@ -34,13 +34,13 @@ class SqlSecrets(Part):
 
         return await self.lanes.read(work)
 
-    async def add_first_secret(self, secret: ClientSecretVersion, event: AuditEvent) -> bool:
-        """Store a client's first secret with its event and a new version; False when it has one already."""
+    async def add_secret(self, secret: ClientSecretVersion, event: AuditEvent) -> bool:
+        """Store a client's next secret with its event and a new version; False when another one came first."""
 
         async def work(under_way: Change) -> None:
             connection = under_way.connection
-            there = select(client_secrets.c.version).where(client_secrets.c.client_id == secret.client_id).limit(1)
-            if (await connection.execute(there)).one_or_none() is not None:
+            newest = select(func.max(client_secrets.c.version)).where(client_secrets.c.client_id == secret.client_id)
+            if ((await connection.execute(newest)).scalar_one() or 0) + 1 != secret.version:
                 raise Unchanged
             await connection.execute(
                 insert(client_secrets).values(

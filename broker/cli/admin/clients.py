@@ -17,7 +17,7 @@ app = build_app(CLIENTS)
 def add_secret(
     context: typer.Context, name: Name, *, secret_file: SecretFile = None, stdin: Stdin = False, json: Json = False
 ) -> None:
-    """Store the first secret of a client that has none."""
+    """Store the first secret of a client that has none, or none for where its token endpoint is now."""
     secret = read_secret(secret_file, stdin=stdin)
     request = secrets_pb2.AddFirstClientSecretRequest(client=name, secret=secret.reveal())
     with open_access(context).open() as broker:

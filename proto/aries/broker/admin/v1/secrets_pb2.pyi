@@ -50,7 +50,7 @@ class AddFirstClientSecretResponse(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     version: _builtins.int
-    """The stored version, 1."""
+    """The stored version: 1, or a later one where a secret was sealed for another origin."""
     def __init__(
         self,
         *,

@@ -47,7 +47,8 @@ class SecretsServiceServicer:
     """
 
     def AddFirstClientSecret(self, request, context):
-        """AddFirstClientSecret stores the first secret of a client that has none.
+        """AddFirstClientSecret stores the first secret of a client that has none, or whose secret was sealed for another
+        origin than its token endpoint has now, where it never opens again.
 
         Who may call: roles admin, rotator.
         Reasons: NOT_FOUND, ALREADY_EXISTS, INVALID_REQUEST, ROLE_REQUIRED, STORE_UNAVAILABLE.
