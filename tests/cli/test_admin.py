@@ -6,9 +6,11 @@ import io
 import json
 from pathlib import Path
 
+import grpc
 import pytest
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 
 from aries.broker.admin.v1 import audit_pb2, config_pb2, grants_pb2, keys_pb2, secrets_pb2
 from broker.adapters.strict_yaml import HALF
@@ -167,9 +169,9 @@ def test_what_every_broker_refuses_is_not_sent(
     assert {f"object.{field}": problem for field, problem in fields.items()} == as_json["fields"]
 
 
-@pytest.mark.parametrize("place", ["entry.yaml", "-"])
+@pytest.mark.parametrize(("place", "named"), [("entry.yaml", "entry.yaml"), ("-", "stdin")])
 def test_an_entry_in_another_encoding_is_refused_with_its_line(
-    broker: ScriptedBroker, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+    broker: ScriptedBroker, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, named: str
 ) -> None:
     """Bytes that are not UTF-8, in a file or on stdin."""
     entry = b"name: desk\nclient_id: caf\xe9\n"
@@ -178,7 +180,8 @@ def test_an_entry_in_another_encoding_is_refused_with_its_line(
 
     outcome = command("admin", "clients", "put", "-f", place)
 
-    assert (2, "error: line 2: is not text in UTF-8\n", []) == (outcome.code, outcome.err, broker.calls)
+    assert (2, f"error: {named}: line 2: is not text in UTF-8\n") == (outcome.code, outcome.err)
+    assert [] == broker.calls
 
 
 @pytest.mark.parametrize("field", ["secret_env", "secret_file"])
@@ -212,7 +215,80 @@ def test_objects_are_listed_and_shown(broker: ScriptedBroker, command: Command) 
     assert [fields] == json.loads(as_json.out)
     assert [f"{name}: {value}" for name, value in fields.items()] == shown.out.splitlines()
     assert fields == json.loads(shown_json.out)
-    assert (1, "error: there is no client other\n") == (missing.code, missing.err)
+    assert 1 == missing.code
+    assert ["error: there is no such client [NOT_FOUND]", "  kind: client", "  name: other"] == missing.err.splitlines()
+
+
+@pytest.mark.parametrize("kind", ["provider", "client", "limit", "issuer", "role"])
+def test_an_unknown_name_is_told_to_programs_as_the_broker_would(
+    command: Command, broker: ScriptedBroker, kind: str
+) -> None:
+    """`show` of a name that is not there: the reason, its metadata and exit code 1, whatever the kind."""
+    missing = command("admin", f"{kind}s", "show", "nope", "--json")
+
+    told = json.loads(missing.err)["error"]
+    assert (1, "", "NOT_FOUND", "NOT_FOUND") == (missing.code, missing.out, told["reason"], told["status"])
+    assert {"kind": kind, "name": "nope"} == told["metadata"]
+    assert ["ListObjects"] == [name for name, _ in broker.calls]
+
+
+def test_what_the_broker_refuses_of_an_entry_is_told_with_its_line(
+    broker: ScriptedBroker, command: Command, tmp_path: Path
+) -> None:
+    """Fields the broker names are found again in the file; --json leaves them as the request has them."""
+    (tmp_path / "entry.yaml").write_text("name: desk\nclient_id: x\nprovider: nowhere\n")
+    violation = BadRequest.FieldViolation(field="object.provider", description="there is none")
+    info = ErrorInfo(domain="broker.aries", reason="INVALID_REQUEST")
+    broker.refuse(grpc.StatusCode.INVALID_ARGUMENT, "there is none", info, BadRequest(field_violations=[violation]))
+
+    told = command("admin", "clients", "put", "-f", "entry.yaml")
+    as_json = json.loads(command("admin", "clients", "put", "-f", "entry.yaml", "--json").err)["error"]
+
+    assert (1, "error: entry.yaml: line 3: clients[0].provider: there is none\nthere is none [INVALID_REQUEST]\n") == (
+        told.code,
+        told.err,
+    )
+    assert {"object.provider": "there is none"} == as_json["fields"]
+
+
+def test_a_refusal_that_names_no_field_is_told_as_it_is(
+    broker: ScriptedBroker, command: Command, tmp_path: Path
+) -> None:
+    """There is no line to look for."""
+    (tmp_path / "entry.yaml").write_text("{name: desk, client_id: x, provider: p}")
+    broker.refuse(grpc.StatusCode.INVALID_ARGUMENT, "no", ErrorInfo(domain="broker.aries", reason="INVALID_REQUEST"))
+
+    assert "error: no [INVALID_REQUEST]\n" == command("admin", "clients", "put", "-f", "entry.yaml").err
+
+
+def test_a_provider_is_unfrozen(broker: ScriptedBroker, command: Command) -> None:
+    """The origin that is accepted is said, and what has still to be done."""
+    todo = ["aries-broker admin clients add-secret desk"]
+    answer = config_pb2.UnfreezeProviderResponse(version=7, token_origin="https://n.example", left_to_do=todo)
+    broker.answer("UnfreezeProvider", answer)
+    broker.answer("UnfreezeProvider", config_pb2.UnfreezeProviderResponse(version=8, token_origin="https://o.example"))
+
+    outcomes = [command("admin", "providers", "unfreeze", "corp").out.splitlines() for _ in range(2)]
+
+    assert [("UnfreezeProvider", config_pb2.UnfreezeProviderRequest(name="corp"))] * 2 == broker.calls
+    assert [
+        [
+            "unfrozen; tokens are got at https://n.example from now on; version 7",
+            "what was sealed for the former origin does not open at this one; still to be run:",
+            f"  {todo[0]}",
+        ],
+        ["unfrozen; tokens are got at https://o.example from now on; version 8"],
+    ] == outcomes
+
+
+def test_a_put_says_what_deserves_a_look(broker: ScriptedBroker, command: Command, tmp_path: Path) -> None:
+    """Warnings go to stderr."""
+    (tmp_path / "entry.yaml").write_text("{name: corp, preset: generic, issuer: 'https://id.example'}")
+    broker.answer("PutObject", config_pb2.PutObjectResponse(version=3, warnings=["it is frozen"]))
+
+    outcome = command("admin", "providers", "put", "-f", "entry.yaml")
+
+    assert ("replaced; version 3\n", "warning: it is frozen\n") == (outcome.out, outcome.err)
 
 
 def test_roles_are_shown_by_role(broker: ScriptedBroker, command: Command) -> None:
@@ -398,7 +474,8 @@ def test_nothing_printed_steers_a_terminal(broker: ScriptedBroker, command: Comm
 @pytest.mark.parametrize(
     ("arguments", "fields"),
     [
-        (("clients", "put", "-f", "client.yaml"), {"version": "0", "created": False}),
+        (("clients", "put", "-f", "client.yaml"), {"version": "0", "created": False, "warnings": []}),
+        (("providers", "unfreeze", "p"), {"version": "0", "token_origin": "", "left_to_do": []}),
         (("clients", "remove", "desk"), {"version": "0"}),
         (("clients", "add-secret", "desk", "--secret-file", "secret"), {"version": 0}),
         (("grants", "import", "g", "--secret-file", "secret"), {"rotated": False, "warnings": []}),

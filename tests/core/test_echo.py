@@ -141,6 +141,6 @@ def test_honest_tokens_are_left_alone(token: str) -> None:
     )
 )
 def test_the_work_is_a_multiple_of_the_tokens_length(token: bytes) -> None:
-    """What is looked through is bounded: four spellings at most, each decoded to no more than four times its length."""
+    """What is looked through is bounded: three spellings at most, each decoded to at most four times its length."""
     looked_through = sum(map(len, views(token)))
-    assert looked_through <= 4 * sum(16**depth for depth in range(DEPTH + 1)) * len(token)
+    assert looked_through <= 3 * sum(12**depth for depth in range(DEPTH + 1)) * len(token)

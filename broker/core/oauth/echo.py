@@ -58,10 +58,7 @@ def _spellings(view: bytes) -> Iterator[bytes]:
     if b"%" in view:
         yield unquote_to_bytes(view)
     if b"\\" in view:
-        unescaped = _ESCAPES.sub(_unescaped, view)
-        yield unescaped
-        if b"%" in unescaped:
-            yield unquote_to_bytes(unescaped)
+        yield _ESCAPES.sub(_unescaped, view)
 
 
 def _unescaped(found: re.Match[bytes]) -> bytes:
