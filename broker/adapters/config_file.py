@@ -7,7 +7,7 @@ handed back beside the configuration and are no part of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,12 +23,27 @@ _INNER: Final = re.compile(r"[.\[]")
 """Where the path of something inside begins."""
 
 
-class ConfigFileError(Exception):
-    """The file cannot be read as a configuration; `problems` holds every reason, in order of lines."""
+NEEDED: Final = "{why}; it is needed if the client has no secret yet"
 
-    def __init__(self, problems: Sequence[FileProblem]) -> None:
+
+class ConfigFileError(Exception):
+    """The file cannot be read as a configuration; `problems` holds every reason, in order of lines.
+
+    Attributes:
+        parsed: what could be read of it all the same, if anything.
+    """
+
+    def __init__(self, problems: Sequence[FileProblem], parsed: ParsedConfig | None = None) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = tuple(problems)
+        self.parsed = parsed
+
+    def beside(self, unread: Callable[[Mapping[str, SecretReference]], Mapping[str, str]]) -> ConfigFileError:
+        """Return the error with the secrets that cannot be read, as `unread` tells by their fields."""
+        if self.parsed is None:
+            return self
+        more = self.parsed.unread_problems(unread(self.parsed.secrets))
+        return ConfigFileError(sorted([*self.problems, *more], key=lambda problem: problem.line), self.parsed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +62,19 @@ class ParsedConfig:
 
     def problems(self, fields: Mapping[str, str]) -> list[FileProblem]:
         """Return wrong fields, as the broker names them, with their lines."""
-        found = [FileProblem(self.line_of(path), path, message) for path, message in fields.items()]
+        written = {secret_field(reference): reference.field for reference in self.secrets.values()}
+        placed = {written.get(path, path): message for path, message in fields.items()}
+        found = [FileProblem(self.line_of(path), path, message) for path, message in placed.items()]
         return sorted(found, key=lambda problem: (problem.line, problem.field))
+
+    def unread_problems(self, unread: Mapping[str, str]) -> list[FileProblem]:
+        """Return secrets that cannot be read, by their fields, where nobody could say whether they are needed."""
+        return self.problems({path: NEEDED.format(why=why) for path, why in unread.items()})
+
+
+def secret_field(reference: SecretReference) -> str:
+    """Return how the broker names a client's secret, wherever it is read."""
+    return f"{reference.field.rpartition('.')[0]}.secret"
 
 
 def read_config(path: Path) -> ParsedConfig:
@@ -96,10 +122,11 @@ def parse_config(text: str, *, whole: bool = True) -> ParsedConfig:
         raise ConfigFileError(sorted(walk.found, key=lambda problem: problem.line))
     pairs: tuple[tuple[ClientConfig, SecretReference | None], ...] = values.pop("clients", ())
     config = ConfigFile(clients=tuple(client for client, _ in pairs), **values)
-    parsed = ParsedConfig(config, {client.name: ref for client, ref in pairs if ref is not None}, walk.lines)
+    secrets = {client.name or ref.field: ref for client, ref in pairs if ref is not None}
+    parsed = ParsedConfig(config, secrets, walk.lines)
     if walk.found:
         more = parsed.problems(merged(_beside(config, walk, whole=whole)))
-        raise ConfigFileError(sorted([*walk.found, *more], key=lambda problem: problem.line))
+        raise ConfigFileError(sorted([*walk.found, *more], key=lambda problem: problem.line), parsed)
     return parsed
 
 

@@ -227,7 +227,9 @@ def _read_client(walk: Walk, node: yaml.Node, path: str) -> tuple[ClientConfig, 
     if file is not None and variable is not None:
         walk.note(node, path, "only one of secret_file and secret_env can be meant")
     name = "secret_file" if file is not None else "secret_env"
-    reference = SecretReference(f"{path}.{name}", file, variable) if file is not None or variable is not None else None
+    where = f"{path}.{name}"
+    said = (file is not None or variable is not None) and where not in walk.broken
+    reference = SecretReference(where, file, variable) if said else None
     return ClientConfig(**values), reference
 
 

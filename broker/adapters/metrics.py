@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 
 import structlog
@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from broker.core.errors import StoreUnavailableError
+from broker.core.models import Provider
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -26,11 +27,21 @@ class Metrics:
     """`Telemetry` and `RedeemTelemetry`, and the page that shows them."""
 
     def __init__(
-        self, grant_counts: Callable[[], Awaitable[Mapping[str, int]]], count_seconds: float = COUNT_SECONDS
+        self,
+        grant_counts: Callable[[], Awaitable[Mapping[str, int]]],
+        providers: Callable[[], Iterable[Provider]],
+        count_seconds: float = COUNT_SECONDS,
     ) -> None:
-        """Make the registry; `grant_counts` returns the number of grants by state, from counters of the store."""
+        """Make the registry.
+
+        Args:
+            grant_counts: returns the number of grants by state, from counters of the store.
+            providers: returns those there are, as this process knows them.
+            count_seconds: how long a scrape waits for the counters.
+        """
         self._count_seconds = count_seconds
         self._grant_counts = grant_counts
+        self._providers = providers
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "aries_broker_requests",
@@ -87,6 +98,12 @@ class Metrics:
             "aries_broker_denials_dropped", "Denials whose audit event was not stored.", registry=registry
         )
         self._grants = Gauge("aries_broker_grants", "Grants by state.", ["state"], registry=registry)
+        self._frozen = Gauge(
+            "aries_broker_provider_frozen",
+            "1 while a provider is frozen, since discovery moved its endpoints.",
+            ["provider"],
+            registry=registry,
+        )
         self._store_up = Gauge(
             "aries_broker_store_up", "1 when the store answered this scrape, else 0.", registry=registry
         )
@@ -174,6 +191,9 @@ class Metrics:
 
     async def render(self) -> bytes:
         """Return the page; a store that is away leaves its numbers out and shows as `aries_broker_store_up 0`."""
+        self._frozen.clear()
+        for provider in self._providers():
+            self._frozen.labels(provider.name).set(provider.frozen)
         self._grants.clear()
         try:
             async with asyncio.timeout(self._count_seconds):

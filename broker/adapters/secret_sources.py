@@ -47,6 +47,17 @@ def sources_on_server(
     return {name: _ServerSource(reference, secrets_dir) for name, reference in references.items()}
 
 
+def unread_on_server(references: Mapping[str, SecretReference], secrets_dir: Path | None) -> dict[str, str]:
+    """Return what is wrong, by the field of each first secret that the server cannot read."""
+    wrong: dict[str, str] = {}
+    for reference in references.values():
+        try:
+            _ServerSource(reference, secrets_dir).read()
+        except SecretUnreadableError as error:
+            wrong[reference.field] = str(error)
+    return wrong
+
+
 @dataclass(frozen=True, slots=True)
 class _OperatorSource:
     reference: SecretReference

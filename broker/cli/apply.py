@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +10,7 @@ import typer
 
 from aries.broker.admin.v1 import config_pb2, config_pb2_grpc
 from aries_broker import InvalidRequestError
-from broker.adapters.config_file import ConfigFileError, ParsedConfig, known_problems, read_config
+from broker.adapters.config_file import ConfigFileError, ParsedConfig, known_problems, read_config, secret_field
 from broker.adapters.config_schema import FileProblem
 from broker.adapters.secret_sources import resolve_for_operator
 from broker.cli.access import MAX_REQUEST, Access, Address, ApiKeyFile, Json
@@ -30,12 +30,9 @@ def apply(
     json: Json = False,
 ) -> None:
     """Make the configuration what FILE says: all of it or nothing; a second time changes nothing."""
-    parsed, secrets = _read(file)
+    parsed, secrets, unread = _read(file)
     request = config_pb2.ApplyRequest(
-        config=build_config(parsed.config),
-        # they travel once and are kept only if none is there
-        first_secrets=[config_pb2.ClientSecret(client=name, secret=each.reveal()) for name, each in secrets.items()],
-        dry_run=dry_run,
+        config=build_config(parsed.config), first_secrets=_first_secrets(parsed, secrets), dry_run=dry_run
     )
     _refuse_too_long(file, request)
     with Access(address, api_key_file).open() as broker:
@@ -43,6 +40,7 @@ def apply(
         try:
             response = broker.call(stub.Apply, request)
         except InvalidRequestError as error:
+            _tell_unread(parsed, unread, error)
             raise (error if json else _with_lines(file, parsed, error)) from None
     if json:
         print_json(to_dict(response))
@@ -50,8 +48,8 @@ def apply(
         _print_changes(response, dry_run=dry_run)
 
 
-def _read(file: Path) -> tuple[ParsedConfig, Mapping[str, Secret]]:
-    """Return the configuration and the secrets it points at, read on this machine.
+def _read(file: Path) -> tuple[ParsedConfig, Mapping[str, Secret], Mapping[str, str]]:
+    """Return the configuration, the secrets it points at, read on this machine, and why others could not be read.
 
     Raises:
         CommandError: naming everything that can be known to be wrong here.
@@ -59,11 +57,29 @@ def _read(file: Path) -> tuple[ParsedConfig, Mapping[str, Secret]]:
     try:
         parsed = read_config(file)
     except ConfigFileError as error:
-        raise _wrong(file, error.problems) from None
+        raise _wrong(file, error.beside(lambda references: resolve_for_operator(references)[1]).problems) from None
     secrets, unread = resolve_for_operator(parsed.secrets)
-    if problems := [*known_problems(parsed), *parsed.problems(unread)]:
+    if problems := known_problems(parsed):
+        problems += parsed.unread_problems(unread)
         raise _wrong(file, sorted(problems, key=lambda problem: problem.line))
-    return parsed, secrets
+    return parsed, secrets, unread
+
+
+def _first_secrets(parsed: ParsedConfig, secrets: Mapping[str, Secret]) -> Iterator[config_pb2.ClientSecret]:
+    """Return what is sent of the first secrets: they travel once and are kept only if none is there."""
+    for name in parsed.secrets:
+        if name in secrets:
+            yield config_pb2.ClientSecret(client=name, secret=secrets[name].reveal())
+        else:  # the broker alone knows whether it is needed
+            yield config_pb2.ClientSecret(client=name, unread=True)
+
+
+def _tell_unread(parsed: ParsedConfig, unread: Mapping[str, str], error: InvalidRequestError) -> None:
+    """Say why a secret that the broker needs could not be read; it cannot know that."""
+    for name, reference in parsed.secrets.items():
+        path = secret_field(reference)
+        if path in error.fields and reference.field in unread:
+            error.fields[path] = f"the client {name!r} has no secret yet, and {unread[reference.field]}"
 
 
 def _wrong(file: Path, problems: Sequence[FileProblem]) -> CommandError:
@@ -94,6 +110,8 @@ def _print_changes(response: config_pb2.ApplyResponse, *, dry_run: bool) -> None
     for sign, names in (("+", response.created), ("~", response.updated), ("-", response.removed)):
         for name in names:
             print_line(f"{sign} {name}")
+    for name in response.first_secrets:
+        print_line(f"+ first secret of {name}")
     for warning in response.warnings:
         print_error(f"warning: {warning}")
     count = len(response.created) + len(response.updated) + len(response.removed)

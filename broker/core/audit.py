@@ -35,6 +35,7 @@ class Action(StrEnum):
     KEY_DISABLE = "key:disable"
     PROVIDER_PROVE = "provider:prove"
     PROVIDER_FREEZE = "provider:freeze"
+    PROVIDER_UNFREEZE = "provider:unfreeze"
     ADMIN_READ = "admin:read"
     RPC_DENY = "rpc:deny"
     BROKER_START = "broker:start"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from broker.core.config import ConfigFile, Problem
 from broker.core.config_values import Configured, kind_of
 from broker.core.models import Client, Grant, GrantType, Kind, Provider
+from broker.core.urls import origin_of
 
 Name = tuple[Kind, str]
 """What an object is known by."""
@@ -83,24 +84,24 @@ def identity_problems(config: ConfigFile, stored: Collection[Configured]) -> lis
 
 
 def warnings(before: Collection[Configured], change: Difference) -> list[str]:
-    """Return what a change costs: secrets that no longer open, refresh tokens that are forgotten."""
+    """Return what a change costs: secrets that no longer open."""
     old = {_name(value): value for value in before}
     found = []
     for value in change.updated:
         stored = old[_name(value)]
-        if isinstance(value, Provider) and isinstance(stored, Provider) and value.token_url != stored.token_url:
+        if isinstance(value, Provider) and isinstance(stored, Provider) and _moved(stored, value):
             found.append(
-                f"{label(value)}: the token endpoint moved; secrets and refresh tokens sealed for another origin do "
-                "not open until they are entered again"
+                f"{label(value)}: the token endpoint moved to another origin; secrets and refresh tokens sealed for "
+                "the former one do not open until they are entered again"
             )
         if isinstance(value, Client) and isinstance(stored, Client) and value.provider != stored.provider:
             found.append(f"{label(value)}: it moved to another provider; its secret opens only at the same origin")
-    found += [
-        f"{label(value)}: it was removed with its refresh token, which the provider still honours"
-        for value in change.removed
-        if isinstance(value, Grant) and value.state.current is not None
-    ]
     return found
+
+
+def _moved(before: Provider, after: Provider) -> bool:
+    """Tell whether secrets were sealed for another place: a path at the same origin is the same place."""
+    return origin_of(before.token_url) != origin_of(after.token_url)
 
 
 def _name(value: Configured) -> Name:

@@ -101,6 +101,20 @@ class NarrowingProof:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """Where discovery found a provider's endpoints the last time, when that was not where they were.
+
+    Attributes:
+        token_url, authorize_url: the endpoints, as they would be used.
+        unlisted: origins of endpoints that are neither the issuer's nor among the provider's `endpoint_origins`.
+    """
+
+    token_url: str
+    authorize_url: str | None
+    unlisted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A configured authorization server and the API behind it.
 
@@ -129,7 +143,8 @@ class Provider:
         refresh_reply_deadline, client_credentials_reply_deadline: seconds a reply is waited for; None: the broker's.
         unspent_statuses: 5xx statuses this provider answers before it reads the refresh token.
         insecure_loopback: plain http to loopback is allowed.
-        frozen: held by us (for example after discovery changed); every grant of it answers GRANT_HELD.
+        frozen: held by us since discovery moved its endpoints; every grant of it answers GRANT_HELD.
+        moved: where discovery found them the last time; None once it names the former place again.
     """
 
     id: str
@@ -158,6 +173,7 @@ class Provider:
     unspent_statuses: frozenset[int] = frozenset()
     insecure_loopback: bool = False
     frozen: bool = False
+    moved: Moved | None = None
 
     @property
     def narrows(self) -> bool:

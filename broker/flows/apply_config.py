@@ -14,15 +14,16 @@ from dataclasses import dataclass, replace
 
 from broker.core import config_change, config_rules
 from broker.core.audit import Action
-from broker.core.config import ConfigFile, Problem, merged, sections
+from broker.core.config import ConfigFile, Problem, merged, paths_of, sections
 from broker.core.config_change import Difference, difference, label
 from broker.core.config_references import Staying
 from broker.core.config_values import Configured, build_object, catalog_objects, catalog_of
 from broker.core.config_warnings import policy_warnings, provider_warnings
 from broker.core.errors import InvalidRequestError, RevisionStaleError
-from broker.core.models import Catalog, Kind, Origin, Provider
+from broker.core.models import Catalog, Grant, Kind, Origin, Provider
 from broker.core.secret import Secret
 from broker.flows.check_config import CheckConfig
+from broker.flows.check_removal import removal_problems
 from broker.flows.first_secrets import FirstSecrets
 from broker.flows.resolve_providers import Resolved, ResolveProviders, Told
 from broker.flows.stored_config import StoredConfig, put, read_for_file, remove, settled
@@ -32,13 +33,14 @@ from broker.ports import CatalogStore, Clock, GrantStore, SecretSource
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What an apply did, or would do; names as `kind/name`."""
+    """What an apply did, or would do; names as `kind/name`, in `first_secrets` of clients that had none."""
 
     version: int
     created: tuple[str, ...] = ()
     updated: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    first_secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +109,14 @@ class ApplyConfig:
         async def once() -> Applied:
             stored = await self._read(config)
             if config.revision > stored.catalog.revision:
-                plan = await self._plan(config, stored, first_secrets, told, not_here)
+                plan = await self._plan(config, stored, first_secrets, told, not_here, trail)
             else:
                 plan = await self._unchanged(config, stored, first_secrets, not_here)
             return _applied(
                 plan, stored.catalog.version if dry_run else await self._write(config.revision, plan, trail)
             )
 
-        told = await self._ask(config, not_here)
+        told = await self._ask(config, first_secrets, not_here, trail)
         async with self._changing:
             return await settled(once)
 
@@ -122,7 +124,13 @@ class ApplyConfig:
         named = {name for policy in config.policies for name in policy.grants}
         return await read_for_file(self._catalogs, self._grants, named | {grant.name for grant in config.grants})
 
-    async def _ask(self, config: ConfigFile, not_here: Sequence[Problem]) -> Told:
+    async def _ask(
+        self,
+        config: ConfigFile,
+        given: Mapping[str, Secret | SecretSource],
+        not_here: Sequence[Problem],
+        trail: Trail,
+    ) -> Told:
         """Return what providers tell; nothing is asked for a configuration that is refused or was applied already.
 
         It may take long, so other changes, such as the end of a key, do not wait for it.
@@ -132,8 +140,8 @@ class ApplyConfig:
         stored = await self._read(config)
         if config.revision <= stored.catalog.revision:
             return {}
-        self._check_objects(config, stored, not_here)
-        return await self._resolve.ask(config.providers)
+        await self._check_objects(config, stored, given, not_here)
+        return await self._resolve.ask(config.providers, trail)
 
     # --- checking ----------------------------------------------------------------------------------------------------
 
@@ -151,25 +159,26 @@ class ApplyConfig:
         resolved = self._resolve.without_asking(config.providers, stored.catalog.providers, Origin.FILE)
         if difference(stored.of_origin(Origin.FILE), _wanted(config, resolved)):
             raise _stale(stored.catalog, "this revision was applied with other content: raise it")
-        first, warnings, unread = await self._first_secrets.read(given, stored.catalog.clients)
+        first, warnings, unread = await self._read_secrets(config, stored, given)
         _refuse(unread)
         return Plan(stored, Difference(), stored.catalog, first, tuple(warnings))
 
-    async def _plan(
+    async def _plan(  # noqa: PLR0913 - what is wanted, what is there, what was told
         self,
         config: ConfigFile,
         stored: StoredConfig,
         given: Mapping[str, Secret | SecretSource],
         told: Told,
         not_here: Sequence[Problem],
+        trail: Trail,
     ) -> Plan:
-        mine, staying = self._check_objects(config, stored, not_here)
+        mine, staying = await self._check_objects(config, stored, given, not_here)
         known = self._resolve.without_asking(config.providers, stored.catalog.providers, Origin.FILE)
         expected = _after(staying, mine, difference(mine, _wanted(config, known)))
-        first, warnings, unread = await self._first_secrets.read(given, expected.clients)
+        first, warnings, unread = await self._read_secrets(config, stored, given)
         foreign = self._resolve.problems(config.providers, told, stored.catalog.providers)
         _refuse([*await self._check.admins(stored.catalog, expected), *unread, *foreign])
-        resolved = self._resolve(config.providers, told, stored.catalog.providers, Origin.FILE)
+        resolved = self._resolve(config.providers, told, stored.catalog.providers, Origin.FILE, trail)
         change = difference(mine, _wanted(config, resolved))
         change = replace(change, created=tuple(replace(value, id=self._new_id()) for value in change.created))
         after = _after(staying, mine, change)
@@ -183,14 +192,37 @@ class ApplyConfig:
         )
         return Plan(stored, change, after, first, tuple(warnings))
 
-    def _check_objects(
-        self, config: ConfigFile, stored: StoredConfig, not_here: Sequence[Problem]
+    async def _check_objects(
+        self,
+        config: ConfigFile,
+        stored: StoredConfig,
+        given: Mapping[str, Secret | SecretSource],
+        not_here: Sequence[Problem],
     ) -> tuple[Collection[Configured], Staying]:
         """Return the objects the file had and those that are not its, if nothing is wrong."""
         mine = stored.of_origin(Origin.FILE)
         staying = stored.staying(lambda value: value.origin is Origin.FILE)
-        _refuse([*self._check.objects(config, mine, staying), *not_here])
+        wanted = {grant.name for grant in config.grants}
+        removed = [value for value in mine if isinstance(value, Grant) and value.name not in wanted]
+        problems = [
+            *self._check.objects(config, mine, staying),
+            *await removal_problems(self._grants, removed),
+            *not_here,
+        ]
+        if problems:  # all at once: also the secrets that are missing
+            _, _, unread = await self._read_secrets(config, stored, given)
+            _refuse([*problems, *unread])
         return mine, staying
+
+    async def _read_secrets(
+        self, config: ConfigFile, stored: StoredConfig, given: Mapping[str, Secret | SecretSource]
+    ) -> tuple[dict[str, Secret], list[str], list[Problem]]:
+        """Read the first secrets of the file's clients, and of those that stay."""
+        paths = {name: path for (kind, name), path in paths_of(config).items() if kind is Kind.CLIENT}
+        known = {name: client.id for name, client in stored.catalog.clients.items()}
+        staying = {name for name, client in stored.catalog.clients.items() if client.origin is not Origin.FILE}
+        clients = {name: known.get(name, "") for name in paths.keys() | staying}
+        return await self._first_secrets.read(given, clients, paths)
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -198,7 +230,7 @@ class ApplyConfig:
         version = plan.stored.catalog.version
         if revision != plan.stored.catalog.revision:
             change = plan.change
-            event = trail.event(Action.CONFIG_APPLY, self._clock.now(), detail=_told(change))
+            event = trail.event(Action.CONFIG_APPLY, self._clock.now(), detail=_told(change, plan.stored.catalog))
             changes = [
                 *(remove(value) for value in change.removed),
                 *(put(value) for value in (*change.updated, *change.created)),
@@ -219,6 +251,7 @@ def _applied(plan: Plan, version: int) -> Applied:
         tuple(sorted(map(label, plan.change.updated))),
         tuple(sorted(map(label, plan.change.removed))),
         plan.warnings,
+        tuple(sorted(label(plan.after.clients[name]) for name in plan.first_secrets)),
     )
 
 
@@ -231,12 +264,18 @@ def _after(staying: Staying, mine: Collection[Configured], change: Difference) -
     return catalog_of((*catalog_objects(staying.catalog), *config_change.after(mine, change)))
 
 
-def _told(change: Difference) -> str:
+def _told(change: Difference, before: Catalog) -> str:
     """Return the change in a few words; names follow as far as an event has room."""
+    frozen = [
+        value
+        for value in change.updated
+        if isinstance(value, Provider) and value.frozen and not before.providers[value.name].frozen
+    ]
+    froze = f"froze {' '.join(map(label, frozen))}; " if frozen else ""
     parts = [("created", change.created), ("updated", change.updated), ("removed", change.removed)]
     counts = ", ".join(f"{len(values)} {word}" for word, values in parts)
     names = "; ".join(f"{word} {' '.join(sorted(map(label, values)))}" for word, values in parts if values)
-    return f"{counts}: {names}" if names else counts
+    return froze + (f"{counts}: {names}" if names else counts)
 
 
 def _refuse(problems: Sequence[Problem]) -> None:

@@ -114,7 +114,8 @@ class Decide:
             )
         asked = scopes.resolve(requested, provider)
         if provider.frozen or grant.state.hold is not Hold.NONE:
-            raise GrantHeldError("the grant is held by operators")
+            cause = "provider_frozen" if provider.frozen else str(grant.state.hold)
+            raise GrantHeldError("the grant is held by operators", cause=cause)
         wish = wish_for(grant, client, provider, asked, request.resource, str(request.caller))
         accepted = scopes.accepted_excess(decision.policy.accept_excess, provider)
         return Decided(catalog.version, requested, decision.policy, wish, accepted, scopes.known_wire(provider))

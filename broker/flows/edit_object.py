@@ -20,6 +20,7 @@ from broker.core.errors import InvalidRequestError, NotFoundError, OriginConflic
 from broker.core.models import Catalog, Kind, Origin
 from broker.core.provider_config import ProviderConfig
 from broker.flows.check_config import CheckConfig
+from broker.flows.check_removal import removal_problems
 from broker.flows.resolve_providers import ResolveProviders, Told
 from broker.flows.stored_config import StoredConfig, put, read_for_object, remove, settled
 from broker.flows.trail import Trail
@@ -28,10 +29,11 @@ from broker.ports import CatalogStore, Clock, GrantStore, ObjectChange
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """What became of an object put; `version` is the whole's after it."""
+    """What became of an object put; `version` is the whole's after it, `warnings` deserve a look."""
 
     version: int
     created: bool
+    warnings: tuple[str, ...] = ()
 
 
 class EditObject:
@@ -75,17 +77,18 @@ class EditObject:
 
         async def once() -> Put:
             stored, old, staying = await self._checked(config, detach=detach)
-            value = self._build(item, told, stored.catalog)
+            value, warnings = self._build(item, told, stored.catalog, trail)
             new = replace(value, id=self._new_id()) if old is None else merge(old, value)
             after = catalog_of((*catalog_objects(staying.catalog), new))
             _refuse(await self._check.admins(stored.catalog, after))
-            event = trail.event(Action.CONFIG_PUT, self._clock.now(), detail=_told(old, "replaced"))
-            return Put(await self._write(put(new), stored, event), created=old is None)
+            detail = _told(old, "replaced") + ("; froze it" if warnings else "")
+            event = trail.event(Action.CONFIG_PUT, self._clock.now(), detail=detail)
+            return Put(await self._write(put(new), stored, event), created=old is None, warnings=warnings)
 
         told: Told = {}
         if self._resolve.must_ask(config.providers):
             await self._checked(config, detach=detach)
-            told = await self._resolve.ask(config.providers)  # may take long: other changes do not wait for it
+            told = await self._resolve.ask(config.providers, trail)  # may take long: other changes do not wait for it
         async with self._changing:
             return await settled(once)
 
@@ -96,7 +99,8 @@ class EditObject:
             NotFoundError: there is none.
             OriginConflictError: it is the file's; with `detach` it is removed, and the file's next revision, as long as
                 it names the object, makes a new one.
-            InvalidRequestError: something still needs it, or nobody could act as admin any more.
+            InvalidRequestError: something still needs it, it is a grant whose refresh token was not revoked, or nobody
+                could act as admin any more.
             StoreUnavailableError: nothing was changed.
         """
         trail.object_kind, trail.object_name = kind.value, name
@@ -109,6 +113,7 @@ class EditObject:
             _check_origin(kind, name, old, detach=detach)
             staying = _without(stored, kind, name)
             missed = config_references.problems(ConfigFile(revision=1), staying)
+            missed += await removal_problems(self._grants, [old])
             _refuse([*missed, *await self._check.admins(stored.catalog, staying.catalog)], "name")
             event = trail.event(Action.CONFIG_REMOVE, self._clock.now(), detail=_told(old, "removed"))
             return await self._write(remove(old), stored, event)
@@ -134,12 +139,14 @@ class EditObject:
         _refuse([*problems, *config_rules.remote_problems(config)])
         return stored, old, staying
 
-    def _build(self, item: ConfigObject, told: Told, catalog: Catalog) -> Configured:
+    def _build(
+        self, item: ConfigObject, told: Told, catalog: Catalog, trail: Trail
+    ) -> tuple[Configured, tuple[str, ...]]:
         if isinstance(item, ProviderConfig):
             _refuse(self._resolve.problems((item,), told, catalog.providers))
-            resolved = self._resolve((item,), told, catalog.providers, Origin.RPC)
-            return resolved.providers[item.name]
-        return build_object(item, Origin.RPC)
+            resolved = self._resolve((item,), told, catalog.providers, Origin.RPC, trail)
+            return resolved.providers[item.name], resolved.warnings
+        return build_object(item, Origin.RPC), ()
 
 
 def _only(config: ConfigFile) -> tuple[ConfigObject, Kind, str]:

@@ -9,6 +9,7 @@ from typing import Final
 from broker.core.audit import Action
 from broker.core.config_values import Configured, catalog_objects, kind_of
 from broker.core.errors import InvalidRequestError, NotFoundError
+from broker.core.freeze import frozen_reason
 from broker.core.models import Grant, Kind
 from broker.flows.trail import Trail
 from broker.ports import AttemptRecord, AuditSink, CatalogStore, Clock, GrantStore
@@ -29,10 +30,18 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownGrant:
+    """A grant, and why its provider is frozen, if it is."""
+
+    grant: Grant
+    provider_frozen: str
+
+
+@dataclass(frozen=True, slots=True)
 class GrantPage:
     """Grants in name order; `next_after` is empty on the last page."""
 
-    grants: Sequence[Grant]
+    grants: Sequence[ShownGrant]
     next_after: str
 
 
@@ -72,9 +81,10 @@ class ReadConfig:
         await self._note(trail, "grant list")
         size = page_size or DEFAULT_PAGE
         found = await self._grants.list_grants(after, size + 1)
-        return GrantPage(found[:size], found[size - 1].name if len(found) > size else "")
+        shown = await self._shown(found[:size])
+        return GrantPage(shown, found[size - 1].name if len(found) > size else "")
 
-    async def get_grant(self, name: str, trail: Trail) -> tuple[Grant, Sequence[AttemptRecord]]:
+    async def get_grant(self, name: str, trail: Trail) -> tuple[ShownGrant, Sequence[AttemptRecord]]:
         """Return a grant and its newest attempts.
 
         Raises:
@@ -86,7 +96,14 @@ class ReadConfig:
         grant = await self._grants.find_grant(name)
         if grant is None:
             raise NotFoundError("there is no such grant", metadata={"kind": Kind.GRANT.value, "name": name})
-        return grant, await self._grants.list_attempts(grant.id, MAX_ATTEMPTS)
+        (shown,) = await self._shown([grant])
+        return shown, await self._grants.list_attempts(grant.id, MAX_ATTEMPTS)
+
+    async def _shown(self, grants: Sequence[Grant]) -> Sequence[ShownGrant]:
+        catalog = await self._catalogs.load_catalog()
+        clients = {name: catalog.providers.get(client.provider) for name, client in catalog.clients.items()}
+        why = {name: frozen_reason(provider) for name, provider in clients.items() if provider is not None}
+        return [ShownGrant(grant, why.get(grant.client, "")) for grant in grants]
 
     async def _note(self, trail: Trail, what: str) -> None:
         """Record the reading before anything is read."""

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
 from broker.core.config import Problem
 from broker.core.config_values import NEW
-from broker.core.models import Origin, Provider
+from broker.core.errors import ProviderUnavailableError
+from broker.core.freeze import frozen_reason, shown_origin
+from broker.core.models import Moved, Origin, Provider
 from broker.core.provider_config import ProviderConfig, foreign_endpoints
 from broker.core.urls import origin_of
+from broker.flows.trail import Trail
 from broker.ports import Discovery, Presets
 
 FOREIGN: Final = (
     "discovery names the {endpoint} {at} that is neither the issuer's nor listed here: list it if it is right"
 )
-PLAIN_ORIGIN: Final = re.compile(r"https?://[a-z0-9.:\[\]-]{1,253}")
 
 Told = Mapping[str, Mapping[str, object]]
 """The metadata of providers, by the providers' names."""
@@ -42,17 +44,20 @@ class ResolveProviders:
         """Tell whether some provider's endpoints are not in its configuration."""
         return any(self._presets.needs_discovery(config) is not None for config in configs)
 
-    async def ask(self, configs: Sequence[ProviderConfig]) -> Told:
+    async def ask(self, configs: Sequence[ProviderConfig], trail: Trail) -> Told:
         """Return what the providers tell that have to be asked; slow, so never while others wait to change things.
 
         Raises:
-            ProviderUnavailableError: discovery failed.
+            ProviderUnavailableError: discovery failed; the text and the trail name the provider.
         """
         told = {}
         for config in configs:
             issuer = self._presets.needs_discovery(config)
             if issuer is not None:
-                told[config.name] = await self._discovery.discover(issuer, insecure_loopback=config.insecure_loopback)
+                with _naming(config, trail):
+                    told[config.name] = await self._discovery.discover(
+                        issuer, insecure_loopback=config.insecure_loopback
+                    )
         return told
 
     def vocabularies(self, configs: Sequence[ProviderConfig]) -> Mapping[str, Provider]:
@@ -63,36 +68,52 @@ class ResolveProviders:
     def problems(self, configs: Sequence[ProviderConfig], told: Told, stored: Mapping[str, Provider]) -> list[Problem]:
         """Return what is wrong with endpoints told of for the first time: those at origins that were not allowed."""
         return [
-            Problem(f"providers[{index}].endpoint_origins", FOREIGN.format(endpoint=name.replace("_", " "), at=_at(at)))
+            Problem(
+                f"providers[{index}].endpoint_origins",
+                FOREIGN.format(endpoint=name.replace("_", " "), at=shown_origin(at)),
+            )
             for index, config in enumerate(configs)
             if config.name in told and _known(config, stored) is None
             for name, at in foreign_endpoints(config, told[config.name])
         ]
 
     def __call__(
-        self, configs: Sequence[ProviderConfig], told: Told, stored: Mapping[str, Provider], origin: Origin
+        self,
+        configs: Sequence[ProviderConfig],
+        told: Told,
+        stored: Mapping[str, Provider],
+        origin: Origin,
+        trail: Trail,
     ) -> Resolved:
         """Return the providers; one whose endpoints discovery finds elsewhere than before keeps them and is frozen.
 
         Raises:
-            ProviderUnavailableError: what a provider told cannot be used.
+            ProviderUnavailableError: what a provider told cannot be used; the text and the trail name the provider.
         """
         providers: dict[str, Provider] = {}
         warnings = []
         for config in configs:
             metadata = told.get(config.name)
-            provider = self._presets.resolve(config, metadata, provider_id=NEW, origin=origin)
+            with _naming(config, trail):
+                provider = self._presets.resolve(config, metadata, provider_id=NEW, origin=origin)
             before = _known(config, stored)
             if metadata is not None and before is not None and _moved(config, metadata, before, provider):
-                last = _metadata(before.issuer, before)
-                provider = self._presets.resolve(config, last, provider_id=NEW, origin=origin)
-                provider = replace(provider, frozen=True)
+                provider = self._frozen(config, metadata, before, provider)
                 warnings.append(
-                    f"provider/{config.name}: discovery names endpoints at another origin than before; they stay as "
-                    "they were, and the provider is frozen: if this is right, state it under a new name"
+                    f"provider/{config.name}: {frozen_reason(provider)}; they stay as they were, and the provider is "
+                    f"frozen: if this is right, run `aries-broker admin providers unfreeze {config.name}`"
                 )
             providers[config.name] = provider
         return Resolved(providers, tuple(warnings))
+
+    def _frozen(
+        self, config: ProviderConfig, metadata: Mapping[str, object], before: Provider, named: Provider
+    ) -> Provider:
+        """Return the provider with the endpoints it had, and beside them those it is said to have now."""
+        unlisted = tuple(dict.fromkeys(at for _, at in foreign_endpoints(config, metadata)))
+        last = _metadata(before.issuer, before)
+        provider = self._presets.resolve(config, last, provider_id=NEW, origin=named.origin)
+        return replace(provider, frozen=True, moved=Moved(named.token_url, named.authorize_url, unlisted))
 
     def without_asking(
         self, configs: Sequence[ProviderConfig], stored: Mapping[str, Provider], origin: Origin
@@ -104,8 +125,10 @@ class ResolveProviders:
         providers = {}
         for config in configs:
             issuer = self._presets.needs_discovery(config)
-            metadata = None if issuer is None else _metadata(issuer, _known(config, stored))
-            providers[config.name] = self._presets.resolve(config, metadata, provider_id=NEW, origin=origin)
+            before = None if issuer is None else _known(config, stored)
+            metadata = None if issuer is None else _metadata(issuer, before)
+            provider = self._presets.resolve(config, metadata, provider_id=NEW, origin=origin)
+            providers[config.name] = provider if before is None else replace(provider, moved=before.moved)
         return Resolved(providers)
 
 
@@ -120,9 +143,19 @@ def _moved(config: ProviderConfig, metadata: Mapping[str, object], before: Provi
     return elsewhere or bool(foreign_endpoints(config, metadata))
 
 
-def _at(origin: str) -> str:
-    """Return where, for an operator to see; what could be anything but a plain host stays out of the message."""
-    return f"at {origin}" if PLAIN_ORIGIN.fullmatch(origin) else "at an origin"
+@contextmanager
+def _naming(config: ProviderConfig, trail: Trail) -> Iterator[None]:
+    """Say whose metadata it was that could not be had or used: there may be many providers."""
+    try:
+        yield
+    except ProviderUnavailableError as error:
+        trail.provider = config.name
+        raise ProviderUnavailableError(
+            f"provider/{config.name}: {error.public}",
+            cause=error.cause,
+            metadata=error.metadata,
+            retry_after=error.retry_after,
+        ) from error
 
 
 def _metadata(issuer: str, known: Provider | None) -> Mapping[str, object]:

@@ -64,8 +64,13 @@ async def read_for_object(catalogs: CatalogStore, grants: GrantStore, kind: Kind
         grant = await grants.find_grant(name)
         return StoredConfig(catalog, () if grant is None else (grant,))
     if kind is Kind.CLIENT:
-        return StoredConfig(catalog, await _grants(grants, lambda grant: grant.client == name))
+        return StoredConfig(catalog, await grants_of(grants, {name}))
     return StoredConfig(catalog, ())
+
+
+async def grants_of(grants: GrantStore, clients: Collection[str]) -> tuple[Grant, ...]:
+    """Return the grants of some clients, without their tokens."""
+    return await _grants(grants, lambda grant: grant.client in clients)
 
 
 async def _grants(store: GrantStore, wanted: Callable[[Grant], bool]) -> tuple[Grant, ...]:

@@ -25,6 +25,7 @@ from broker.flows.list_events import ListEvents
 from broker.flows.read_config import ReadConfig
 from broker.flows.release_suspect import ReleaseSuspect
 from broker.flows.resolve_providers import ResolveProviders
+from broker.flows.unfreeze_provider import UnfreezeProvider
 from broker.main.foundation import Foundation
 from broker.main.token_flows import TokenFlows
 from broker.rpc.methods import (
@@ -101,6 +102,9 @@ def admin_flows(base: Foundation, settings: Settings, tokens: TokenFlows) -> Adm
             read_config=read_config,
             explain_policy=ExplainPolicy(catalogs=store, grants=store, audit=audit, clock=clock),
             prove_narrowing=tokens.prove_narrowing,
+            unfreeze_provider=UnfreezeProvider(
+                catalogs=store, grants=store, secrets=store, clock=clock, changing=changing
+            ),
         ),
         SECRETS_SERVICE: SecretsServicer(AddFirstSecret(catalogs=store, first_secrets=first_secrets)),
         GRANTS_SERVICE: GrantsServicer(

@@ -144,7 +144,7 @@ async def foundation(settings: Settings, seams: Seams) -> AsyncIterator[Foundati
             audit=audit,
             audit_log=TableAuditLog(engine),
             view=view,
-            metrics=Metrics(store.grant_counts),
+            metrics=Metrics(store.grant_counts, lambda: view.catalog.providers.values()),  # noqa: PLW0108 - it moves
             clock=clock,
             buckets=MemoryBuckets(lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000),
             exchange=exchange,

@@ -20,7 +20,7 @@ from broker.adapters.jwks import Jwks
 from broker.adapters.logs import configure_logs
 from broker.adapters.metrics import CONTENT_TYPE
 from broker.adapters.process import forbid_core_dumps
-from broker.adapters.secret_sources import sources_on_server
+from broker.adapters.secret_sources import sources_on_server, unread_on_server
 from broker.adapters.sql.errors import StoreRefusedError
 from broker.adapters.sql.migrate import migrate as migrate_database
 from broker.adapters.tls_files import TlsFiles
@@ -273,7 +273,10 @@ async def _relay_for_ever(relay: RelayOutbox) -> None:
 
 async def _apply_at_start(admin: AdminFlows, settings: Settings, config: Path, trail: Trail) -> None:
     """Apply a file; its secrets are read here, on the server, only below BROKER_SECRETS_DIR or from BROKER_SECRET_."""
-    parsed = read_config(config)
+    try:
+        parsed = read_config(config)
+    except ConfigFileError as error:
+        raise error.beside(lambda references: unread_on_server(references, settings.secrets_dir)) from None
     sources = sources_on_server(parsed.secrets, settings.secrets_dir)
     try:
         applied = await admin.apply_config(parsed.config, sources, trail)

@@ -9,13 +9,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from aries.broker.admin.v1 import audit_pb2, grants_pb2, keys_pb2
 from broker.core.audit import AuditEvent
-from broker.core.models import ApiKey, Grant
+from broker.core.models import ApiKey
+from broker.flows.read_config import ShownGrant
 from broker.ports import AttemptRecord, StoredAccessToken, Suspect
 
 
-def grant_status(grant: Grant) -> grants_pb2.GrantStatus:
+def grant_status(shown: ShownGrant) -> grants_pb2.GrantStatus:
     """Return what operators see of a grant."""
-    state = grant.state
+    grant, state = shown.grant, shown.grant.state
     return grants_pb2.GrantStatus(
         name=grant.name,
         client=grant.client,
@@ -30,6 +31,7 @@ def grant_status(grant: Grant) -> grants_pb2.GrantStatus:
         origin=grant.origin.value,
         failures=state.failures,
         in_doubt=state.first_sent_at is not None,
+        provider_frozen=shown.provider_frozen,
     )
 
 

@@ -20,6 +20,7 @@ from broker.core.config import (
 )
 from broker.core.config_values import Configured
 from broker.core.errors import InvalidRequestError
+from broker.core.freeze import frozen_reason
 from broker.core.models import (
     Client,
     Grant,
@@ -33,6 +34,7 @@ from broker.core.models import (
 )
 from broker.core.provider_config import ProviderConfig
 from broker.core.secret import Secret
+from broker.ports import SecretSource, SecretUnreadableError
 from broker.rpc.convert import secret_of
 
 _ORIGINS: Final = {Origin.FILE: config_pb2.ORIGIN_FILE, Origin.RPC: config_pb2.ORIGIN_RPC}
@@ -83,18 +85,30 @@ def one_object(message: config_pb2.Object) -> ConfigFile:
     return config_file(config)
 
 
-def first_secrets(messages: Sequence[config_pb2.ClientSecret]) -> dict[str, Secret]:
+class UnreadSecret:
+    """The SecretSource of a secret that an operator's machine could not read."""
+
+    def read(self) -> Secret:
+        """Raise: only whoever applied the file knows why.
+
+        Raises:
+            SecretUnreadableError: always.
+        """
+        raise SecretUnreadableError("it could not be read where the file was applied")
+
+
+def first_secrets(messages: Sequence[config_pb2.ClientSecret]) -> dict[str, Secret | SecretSource]:
     """Return first secrets by client name.
 
     Raises:
         InvalidRequestError: one is empty, too long, or a client's second.
     """
-    found: dict[str, Secret] = {}
+    found: dict[str, Secret | SecretSource] = {}
     for index, message in enumerate(messages):
         path = f"first_secrets[{index}]"
         if message.client in found:
             raise InvalidRequestError("a client has two first secrets", fields={f"{path}.client": "stands there twice"})
-        found[message.client] = secret_of(message.secret, f"{path}.secret")
+        found[message.client] = UnreadSecret() if message.unread else secret_of(message.secret, f"{path}.secret")
     return found
 
 
@@ -227,6 +241,8 @@ def _provider(value: Provider) -> config_pb2.Provider:
         client_credentials_reply_deadline=value.client_credentials_reply_deadline,
         unspent_statuses=sorted(value.unspent_statuses),
         insecure_loopback=value.insecure_loopback,
+        frozen=value.frozen,
+        frozen_reason=frozen_reason(value),
     )
 
 

@@ -95,6 +95,13 @@ _LISTED: Final = (
         CONFIG_SERVICE, "ProveNarrowing", config_pb2.ProveNarrowingRequest, config_pb2.ProveNarrowingResponse, _ADMIN
     ),
     _admin(
+        CONFIG_SERVICE,
+        "UnfreezeProvider",
+        config_pb2.UnfreezeProviderRequest,
+        config_pb2.UnfreezeProviderResponse,
+        _ADMIN,
+    ),
+    _admin(
         SECRETS_SERVICE,
         "AddFirstClientSecret",
         secrets_pb2.AddFirstClientSecretRequest,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -11,6 +12,7 @@ from structlog.testing import capture_logs
 
 from broker.adapters.metrics import Metrics
 from broker.core.errors import StoreUnavailableError
+from tests.core.oauth_values import PROVIDER
 
 
 async def _samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -29,7 +31,7 @@ async def _counts() -> Mapping[str, int]:
 
 async def test_what_is_counted_is_shown() -> None:
     """Requests by method, code and reason; tokens by source; redeems by provider and outcome; grants by state."""
-    metrics = Metrics(_counts)
+    metrics = Metrics(_counts, lambda: (PROVIDER, replace(PROVIDER, name="corp", frozen=True)))
     metrics.request_finished("/s/M", "OK", "", 0.002)
     metrics.request_finished("/s/M", "UNAVAILABLE", "STORE_UNAVAILABLE", 1.0)
     metrics.token_issued("memory")
@@ -57,6 +59,8 @@ async def test_what_is_counted_is_shown() -> None:
         ("aries_broker_denials_dropped_total", ()): 3.0,
         ("aries_broker_grants", (("state", "ok"),)): 3.0,
         ("aries_broker_grants", (("state", "quarantined"),)): 1.0,
+        ("aries_broker_provider_frozen", (("provider", "aries"),)): 0.0,
+        ("aries_broker_provider_frozen", (("provider", "corp"),)): 1.0,
         ("aries_broker_store_up", ()): 1.0,
         ("aries_broker_tls_certificate_not_after_seconds", (("serial", "bb"),)): 2.0,
         ("aries_broker_tls_files_refused_total", ()): 1.0,
@@ -75,7 +79,7 @@ async def test_what_is_counted_is_shown() -> None:
 def test_a_redeem_that_failed_is_logged(outcome: str, cause: str, told: bool) -> None:
     """Operators read which provider and client it was and why; who asked is no business of the log."""
     with capture_logs() as logged:
-        Metrics(_counts).redeem_finished("aries", "desk", outcome, cause)
+        Metrics(_counts, tuple).redeem_finished("aries", "desk", outcome, cause)
     line = {"event": "redeem_failed", "log_level": "warning", "provider": "aries", "client": "desk"}
     assert [line | {"outcome": outcome, "cause": cause}] * told == logged
 
@@ -89,7 +93,7 @@ async def test_a_store_that_is_away_leaves_its_numbers_out() -> None:
             raise StoreUnavailableError("away")
         return {"ok": 3}
 
-    metrics = Metrics(counts)
+    metrics = Metrics(counts, tuple)
     assert 3.0 == (await _samples(metrics))["aries_broker_grants", (("state", "ok"),)]
     away = True
     samples = await _samples(metrics)
@@ -104,5 +108,5 @@ async def test_a_store_that_hangs_does_not_hold_the_page() -> None:
         await asyncio.Event().wait()
         return {}
 
-    metrics = Metrics(counts, count_seconds=0.01)
+    metrics = Metrics(counts, tuple, count_seconds=0.01)
     assert 0.0 == (await _samples(metrics))["aries_broker_store_up", ()]

@@ -114,6 +114,7 @@ def test_a_file_that_is_none_is_told_with_all_its_lines(
     assert "canary" not in outcome.err
 
 
+NEEDED = "it is needed if the client has no secret yet"
 WRONG = """\
 revision: 9999999999999999999
 providers:
@@ -141,9 +142,9 @@ def test_everything_that_can_be_known_here_is_told_at_once(
     expected = [
         ("line 1: revision", "must be a whole number from 1 to 9223372036854775807"),
         ("line 3: providers[0].default_expires_in", "must be 1 to 86400 seconds"),
-        ("line 5: clients[0].secret_env", "the secret is not text in UTF-8"),
+        ("line 5: clients[0].secret_env", f"the secret is not text in UTF-8; {NEEDED}"),
         ("line 6: clients[1].provider", "there is no provider called 'arise' in this file"),
-        ("line 6: clients[1].secret_file", "the file's path cannot be followed"),
+        ("line 6: clients[1].secret_file", f"the file's path cannot be followed; {NEEDED}"),
         ("line 8: limits[0].windows[0].burst", "must be 1 to 1000000"),
         ("line 10: issuers[0].jwks_file", LOCAL_ONLY),
     ]
@@ -151,6 +152,69 @@ def test_everything_that_can_be_known_here_is_told_at_once(
     assert (1, f"error: {lines[0]}", lines[1:]) == (outcome.code, *_first_and_rest(outcome.err))
     assert {place.partition(": ")[2]: problem for place, problem in expected} == as_json["fields"]
     assert ([], False) == (broker.calls, "canary" in outcome.err)
+
+
+def test_a_file_that_is_none_tells_missing_secrets_too(
+    broker: ScriptedBroker, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A field nobody knows does not hide a variable that is not set, nor what was no text a place nobody looks at."""
+    monkeypatch.delenv("NOT_THERE", raising=False)
+    (tmp_path / "broker.yaml").write_text(
+        "revision: 1\nnonsense: 1\nclients:\n"
+        "  - {name: a, provider: p, client_id: x, secret_env: NOT_THERE}\n"
+        "  - {name: b, provider: p, client_id: x, secret_env: 7}\n"
+    )
+
+    outcome = command("apply", "-f", "broker.yaml")
+
+    assert (1, []) == (outcome.code, broker.calls)
+    assert [
+        "error: broker.yaml: line 2: nonsense: unknown field",
+        f"broker.yaml: line 4: clients[0].secret_env: the variable NOT_THERE is not set; {NEEDED}",
+        "broker.yaml: line 5: clients[1].secret_env: must be text: put it in quotes",
+    ] == outcome.err.splitlines()
+
+
+def test_a_secret_that_is_not_there_is_left_to_the_broker(
+    broker: ScriptedBroker, command: Command, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client may have its secret already: the broker is told that none was read, and the file is applied."""
+    monkeypatch.delenv("THE_SECRET")
+    broker.answer("Apply", config_pb2.ApplyResponse(first_secrets=["client/other"]))
+
+    outcome = command("apply", "-f", file)
+
+    ((_, request),) = broker.calls
+    assert [
+        config_pb2.ClientSecret(client="desk", unread=True),
+        config_pb2.ClientSecret(client="other", secret="canary-two"),
+    ] == list(request.first_secrets)  # type: ignore[attr-defined]
+    assert (0, "+ first secret of client/other\n0 changed; version 0\n") == (outcome.code, outcome.out)
+
+
+def test_a_secret_that_is_needed_is_told_with_its_line(
+    broker: ScriptedBroker, command: Command, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the broker needs it, the line of its source and what is wrong there stand beside all else that is wrong."""
+    monkeypatch.delenv("THE_SECRET")
+    wrong = [
+        BadRequest.FieldViolation(field="clients[1].provider", description="there is none"),
+        BadRequest.FieldViolation(field="clients[0].secret", description="it could not be read"),
+    ]
+    info = ErrorInfo(domain="broker.aries", reason="INVALID_REQUEST")
+    broker.refuse(grpc.StatusCode.INVALID_ARGUMENT, "2 problems", info, BadRequest(field_violations=wrong))
+
+    told = command("apply", "-f", file).err.splitlines()
+    as_json = json.loads(command("apply", "-f", file, "--json").err)["error"]
+
+    why = "the client 'desk' has no secret yet, and the variable THE_SECRET is not set"
+    line = next(number for number, text in enumerate(file.read_text().splitlines(), 1) if "THE_SECRET" in text)
+    assert f"error: {file}: line {line}: clients[0].secret_env: {why}" == told[0]
+    assert ("clients[1].provider: there is none", "2 problems [INVALID_REQUEST]") == (
+        told[1].rpartition(f"{file}: ")[2].partition(": ")[2],
+        told[2],
+    )
+    assert why == as_json["fields"]["clients[0].secret"]
 
 
 def _first_and_rest(text: str) -> tuple[str, list[str]]:

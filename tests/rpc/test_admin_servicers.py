@@ -105,6 +105,7 @@ def config(kit: AdminKit) -> ConfigServicer:
         read_config=ReadConfig(catalogs=kit.store, grants=kit.store, audit=kit.audit, clock=kit.clock),
         explain_policy=ExplainPolicy(catalogs=kit.store, grants=kit.store, audit=kit.audit, clock=kit.clock),
         prove_narrowing=Prove(),
+        unfreeze_provider=kit.unfreeze,
     )
 
 

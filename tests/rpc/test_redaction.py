@@ -54,6 +54,8 @@ def test_fields_that_sound_secret_are_marked() -> None:
         "token_url",
         "token_endpoint_auth",
         "token_file",  # where a token is, not the token
+        "token_origin",
+        "first_secrets",  # whose
     }
     unmarked = {
         f"{name}.{field.name}"

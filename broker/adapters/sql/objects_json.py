@@ -21,6 +21,7 @@ from broker.core.models import (
     Kind,
     Limit,
     LimitTarget,
+    Moved,
     NarrowingProfile,
     NarrowingProof,
     Origin,
@@ -83,6 +84,8 @@ def _plain(value: object) -> object:  # noqa: PLR0911 - one return per kind of v
             return str(value)
         case NarrowingProof():
             return {"profile": value.profile.value, "token_url": value.token_url}
+        case Moved():
+            return {"token_url": value.token_url, "authorize_url": value.authorize_url, "unlisted": value.unlisted}
         case Window():
             return {"rate": str(value.rate), "burst": value.burst}
         case frozenset():
@@ -110,8 +113,13 @@ def _provider(body: Body) -> Provider:
             "absent_scope": AbsentScope(body["absent_scope"]),
             "replay_kind": None if body.get("replay_kind") is None else ReplayKind(body["replay_kind"]),
             "unspent_statuses": frozenset(body.get("unspent_statuses", ())),
+            "moved": _moved(body.get("moved")),
         }
     )
+
+
+def _moved(body: Body | None) -> Moved | None:
+    return None if body is None else Moved(**body | {"unlisted": tuple(body["unlisted"])})
 
 
 def _proof(body: Body | None) -> NarrowingProof | None:

@@ -8,6 +8,7 @@ from broker.flows.edit_object import EditObject
 from broker.flows.explain_policy import ExplainPolicy
 from broker.flows.prove_narrowing import ProveNarrowing
 from broker.flows.read_config import ReadConfig
+from broker.flows.unfreeze_provider import UnfreezeProvider
 from broker.rpc.call import Call
 from broker.rpc.convert_config import config_file, first_secrets, kind_of, object_message, one_object
 
@@ -15,7 +16,7 @@ from broker.rpc.convert_config import config_file, first_secrets, kind_of, objec
 class ConfigServicer:
     """The service for configuration."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a flow
         self,
         *,
         apply_config: ApplyConfig,
@@ -23,12 +24,14 @@ class ConfigServicer:
         read_config: ReadConfig,
         explain_policy: ExplainPolicy,
         prove_narrowing: ProveNarrowing,
+        unfreeze_provider: UnfreezeProvider,
     ) -> None:
         self._apply_config = apply_config
         self._edit_object = edit_object
         self._read_config = read_config
         self._explain_policy = explain_policy
         self._prove_narrowing = prove_narrowing
+        self._unfreeze_provider = unfreeze_provider
 
     async def apply(self, request: config_pb2.ApplyRequest, call: Call) -> config_pb2.ApplyResponse:
         """Answer Apply."""
@@ -41,12 +44,13 @@ class ConfigServicer:
             updated=applied.updated,
             removed=applied.removed,
             warnings=applied.warnings,
+            first_secrets=applied.first_secrets,
         )
 
     async def put_object(self, request: config_pb2.PutObjectRequest, call: Call) -> config_pb2.PutObjectResponse:
         """Answer PutObject."""
         put = await self._edit_object.put(one_object(request.object), call.trail, detach=request.detach)
-        return config_pb2.PutObjectResponse(version=put.version, created=put.created)
+        return config_pb2.PutObjectResponse(version=put.version, created=put.created, warnings=put.warnings)
 
     async def remove_object(
         self, request: config_pb2.RemoveObjectRequest, call: Call
@@ -78,3 +82,12 @@ class ConfigServicer:
         """Answer ProveNarrowing."""
         proof = await self._prove_narrowing(request.grant, call.trail)
         return config_pb2.ProveNarrowingResponse(narrowing=proof.profile.value, observations=proof.observations)
+
+    async def unfreeze_provider(
+        self, request: config_pb2.UnfreezeProviderRequest, call: Call
+    ) -> config_pb2.UnfreezeProviderResponse:
+        """Answer UnfreezeProvider."""
+        done = await self._unfreeze_provider(request.name, call.trail)
+        return config_pb2.UnfreezeProviderResponse(
+            version=done.version, token_origin=done.token_origin, left_to_do=done.left_to_do
+        )

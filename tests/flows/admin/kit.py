@@ -23,6 +23,7 @@ from broker.core.errors import InvalidRequestError, ProviderUnavailableError
 from broker.core.models import ApiKey, Catalog, Grant, Kind, Origin
 from broker.core.sealing import Sealed
 from broker.core.secret import Secret
+from broker.core.urls import origin_of
 from broker.flows.api_keys import ApiKeys
 from broker.flows.apply_config import Applied, ApplyConfig
 from broker.flows.check_config import CheckConfig
@@ -30,8 +31,16 @@ from broker.flows.edit_object import EditObject, Put
 from broker.flows.first_secrets import FirstSecrets
 from broker.flows.resolve_providers import ResolveProviders
 from broker.flows.trail import Trail
+from broker.flows.unfreeze_provider import UnfreezeProvider
 from broker.ports import SecretSource
 from tests.support.times import TIMES
+
+FROZEN = """\
+    revision: 1
+    providers: [{name: corp, preset: generic, issuer: "https://id.example"LISTED}]
+    clients: [{name: desk, provider: corp, client_id: a}]
+    grants: [{name: person, client: desk, type: refresh_token, scopes: [read]}]
+"""
 
 
 class Clock:
@@ -106,6 +115,7 @@ class AdminKit:
     apply_config: ApplyConfig = field(init=False)
     edit: EditObject = field(init=False)
     api_keys: ApiKeys = field(init=False)
+    unfreeze: UnfreezeProvider = field(init=False)
 
     def __post_init__(self) -> None:
         self.first_secrets = FirstSecrets(secrets=self.store, cipher=self.keyring, clock=self.clock)
@@ -129,6 +139,9 @@ class AdminKit:
             resolve=resolve,
             changing=self.changing,
             new_id=self.new_id,
+        )
+        self.unfreeze = UnfreezeProvider(
+            catalogs=self.store, grants=self.store, secrets=self.store, clock=self.clock, changing=self.changing
         )
         self.api_keys = ApiKeys(
             keys=self.store,
@@ -186,6 +199,24 @@ class AdminKit:
             trail().event(Action.GRANT_IMPORT, self.clock.now()),
             expected_attempt=grant.state.attempt,
         )
+
+    async def revoke(self, name: str) -> None:
+        """Revoke a grant without a flow, as if its provider had been told of its token."""
+        grant = await self.grant(name)
+        event = trail().event(Action.CONFIG_PUT, self.clock.now())
+        await self.store.hold(grant.id, lease.Revoke(), event)
+        await self.store.apply(grant.id, lease.TokenRevoked(f"fp-{name}"))
+        assert await self.store.apply(grant.id, lease.Revoked()) is not None
+
+    async def freeze(self, *, endpoint: str = "https://new.example/token", listed: bool = True) -> Applied:
+        """Apply a discovered provider with a client and a grant, then again once discovery names another endpoint."""
+        origins = f", endpoint_origins: ['{origin_of(endpoint)}']" if listed else ""
+        text = dedent(FROZEN).replace("LISTED", origins)
+        self.discovery.published["https://id.example"] = {"token_endpoint": "https://id.example/token"}
+        await self.apply(text, {"desk": Secret("canary-secret")})
+        await self.consent("person")
+        self.discovery.published["https://id.example"] = {"token_endpoint": endpoint}
+        return await self.apply(text.replace("revision: 1", "revision: 2"))
 
     async def events(self) -> Sequence[AuditEvent]:
         """Return the events stored with changes so far."""

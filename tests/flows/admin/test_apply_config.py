@@ -325,7 +325,7 @@ async def test_a_secret_that_no_longer_opens_counts_as_another(kit: AdminKit) ->
     client = (await kit.catalog()).clients["desk"]
     elsewhere = await kit.keyring.seal(Secret("first"), client_secret_binding("another", 1, "https://api.aries.com"))
     event = trail().event(Action.SECRET_ADD, kit.clock.now())
-    await kit.store.add_first_secret(ClientSecretVersion(client.id, 1, elsewhere, "https://api.aries.com"), event)
+    await kit.store.add_secret(ClientSecretVersion(client.id, 1, elsewhere, "https://api.aries.com"), event)
     assert len((await kit.apply(base(), {"desk": Secret("first")})).warnings) == 1
 
 
@@ -365,9 +365,30 @@ async def test_a_secret_that_cannot_be_read_stops_the_apply(kit: AdminKit) -> No
     with pytest.raises(InvalidRequestError) as caught:
         await kit.apply(base(), {"desk": Broken(), "nobody": Secret("s")})
     assert caught.value.fields == {
-        "first_secrets": "the secret of 'desk' cannot be read: the file is empty; there is no client called 'nobody'"
+        "clients[0].secret": "the client 'desk' has no secret yet, and the file is empty",
+        "first_secrets": "there is no client called 'nobody'",
     }
     assert (await kit.catalog()).version == 0
+
+
+async def test_a_missing_secret_is_told_with_all_that_is_wrong(kit: AdminKit) -> None:
+    """What is wrong with objects does not hide a secret that is missing, nor the other way round."""
+
+    class Broken:
+        def read(self) -> Secret:
+            raise SecretUnreadableError("the file is empty")
+
+    with pytest.raises(InvalidRequestError) as caught:
+        await kit.apply(base().replace("[read, trade]", "[nonsense]"), {"desk": Broken()})
+    assert {"clients[0].secret", "grants[0].scopes[0]"} == set(caught.value.fields)
+
+
+async def test_a_dry_run_says_whose_secret_is_needed(kit: AdminKit) -> None:
+    """Clients whose first secret is stored, or would be, are named; one that has a secret needs none."""
+    for dry_run in (True, False):
+        applied = await kit.apply(base(), {"desk": Secret("first")}, dry_run=dry_run)
+        assert ("client/desk",) == applied.first_secrets
+    assert () == (await kit.apply(base(2), {"desk": Source(Secret("first"))}, dry_run=True)).first_secrets
 
 
 # --- discovery -------------------------------------------------------------------------------------------------------
@@ -383,10 +404,19 @@ async def test_a_generic_provider_is_discovered_once_per_revision(kit: AdminKit)
     assert kit.discovery.asked == 1
 
 
-async def test_a_provider_that_cannot_be_discovered_stops_the_apply(kit: AdminKit) -> None:
-    """Nothing is applied when a provider's endpoints cannot be had."""
-    with pytest.raises(ProviderUnavailableError):
-        await kit.apply(GENERIC.format(revision=1))
+@pytest.mark.parametrize("published", [{}, {"https://id.example": {"token_endpoint": 7}}])
+@pytest.mark.parametrize("way", ["apply", "put"])
+async def test_a_provider_that_cannot_be_discovered_stops_the_apply(
+    kit: AdminKit, way: str, published: dict[str, dict[str, object]]
+) -> None:
+    """Nothing is applied when a provider's endpoints cannot be had; error and event name the provider."""
+    kit.discovery.published |= published
+    seen, file = trail(), config(GENERIC.format(revision=1))
+    write = kit.apply_config(file, {}, seen) if way == "apply" else kit.edit.put(file, seen, detach=False)
+    with pytest.raises(ProviderUnavailableError) as caught:
+        await write
+    assert ("provider/corp", "corp") == (caught.value.public.partition(":")[0], seen.provider)
+    assert {"failure"} == set(caught.value.metadata)
     assert (await kit.catalog()).version == 0
 
 
@@ -518,7 +548,7 @@ async def test_a_narrowing_nobody_proved_is_told(kit: AdminKit) -> None:
 
 
 async def test_what_a_change_costs_is_told(kit: AdminKit) -> None:
-    """Moved token endpoints and forgotten refresh tokens are warned of."""
+    """A token endpoint at another origin is warned of, another path at the same origin is not."""
     text = base().replace("client_credentials", "refresh_token")
     await kit.apply(text)
     await kit.consent("desk-service")
@@ -529,11 +559,45 @@ async def test_what_a_change_costs_is_told(kit: AdminKit) -> None:
     )
     assert moved.warnings == (
         (
-            "provider/aries: the token endpoint moved; secrets and refresh tokens sealed for another origin do "
-            "not open until they are entered again"
+            "provider/aries: the token endpoint moved to another origin; secrets and refresh tokens sealed for the "
+            "former one do not open until they are entered again"
         ),
     )
-    gone = await kit.apply("revision: 3\n")
-    assert gone.warnings == (
-        "grant/desk-service: it was removed with its refresh token, which the provider still honours",
+    moved = await kit.apply(
+        text.replace("revision: 1", "revision: 3").replace(
+            "preset: aries", "preset: aries, base_url: 'https://x.example', token_url: 'https://x.example/other'"
+        )
     )
+    assert (moved.updated, moved.warnings) == (("provider/aries",), ())
+
+
+# --- grants that hold a token ----------------------------------------------------------------------------------------
+
+
+async def test_a_grant_that_holds_a_token_is_not_removed(kit: AdminKit) -> None:
+    """Leaving it out of the file is refused with the command to run first, beside what else is wrong."""
+    await kit.apply(base().replace("client_credentials", "refresh_token"))
+    await kit.consent("desk-service")
+    before = await kit.catalog()
+    fields = await kit.refused("revision: 2\nclients: [{name: c, provider: nowhere, client_id: a}]")
+    assert {"grants", "clients[0].provider"} == set(fields)
+    assert "aries-broker admin grants revoke desk-service" in fields["grants"]
+    assert before == await kit.catalog()
+    await kit.revoke("desk-service")
+    applied = await kit.apply("revision: 2\n")
+    assert ("grant/desk-service" in applied.removed, applied.warnings) == (True, ())
+
+
+async def test_a_token_that_comes_while_a_grant_is_removed_stops_the_removal(kit: AdminKit) -> None:
+    """The look at its tokens and the write are one: an import in between is seen, and the grant stays."""
+    await kit.apply(base().replace("client_credentials", "refresh_token"))
+    write = kit.store.write_objects
+
+    async def late(*args: Any, **kwargs: Any) -> int:  # noqa: ANN401 - whatever it is
+        kit.store.write_objects = write  # type: ignore[method-assign]  # once is enough
+        await kit.consent("desk-service")
+        return await write(*args, **kwargs | {"expected_version": None})
+
+    kit.store.write_objects = late  # type: ignore[method-assign]  # somebody is just as fast
+    assert {"grants"} == set(await kit.refused("revision: 2\n"))
+    assert (await kit.grant("desk-service")).state.current is not None

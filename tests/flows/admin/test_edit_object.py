@@ -169,3 +169,20 @@ async def test_concurrent_edits_come_one_after_another(kit: AdminKit) -> None:
     assert (await kit.catalog()).version == 0
     kit.changing.release()
     assert (await waiting).created
+
+
+async def test_a_grant_that_holds_a_token_is_not_removed(kit: AdminKit) -> None:
+    """Its removal, and that of the client and provider it hangs on, is refused until it has been revoked."""
+    await kit.put("revision: 1\nproviders: [{name: aries, preset: aries}]")
+    await kit.put(CLIENT)
+    await kit.put("revision: 1\ngrants: [{name: g, client: desk, type: refresh_token, scopes: [read]}]")
+    await kit.consent("g")
+    with pytest.raises(InvalidRequestError, match="aries-broker admin grants revoke g") as caught:
+        await kit.remove(Kind.GRANT, "g")
+    assert ["name"] == list(caught.value.fields)
+    for kind, name in ((Kind.CLIENT, "desk"), (Kind.PROVIDER, "aries")):
+        with pytest.raises(InvalidRequestError, match="still needs"):
+            await kit.remove(kind, name)
+    await kit.revoke("g")
+    await kit.remove(Kind.GRANT, "g")
+    assert await kit.store.find_grant("g") is None

@@ -11,6 +11,7 @@ from broker.core.audit import Action, AuditEvent
 from broker.core.errors import AlreadyExistsError, InvalidRequestError, NotFoundError
 from broker.core.grant_state import GrantState, Hold
 from broker.core.models import Kind
+from broker.core.sealing import client_secret_binding
 from broker.core.secret import Secret
 from broker.flows.add_secret import AddFirstSecret
 from broker.flows.explain_policy import ExplainPolicy
@@ -106,15 +107,24 @@ async def test_grants_are_listed_a_page_at_a_time(kit: AdminKit) -> None:
     first = await read.list_grants("", 1, trail())
     second = await read.list_grants(first.next_after, 1, trail())
     assert [(["one"], "one"), (["two"], "")] == [
-        ([grant.name for grant in page.grants], page.next_after) for page in (first, second)
+        ([shown.grant.name for shown in page.grants], page.next_after) for page in (first, second)
     ]
     for size in (-1, 1001):
         with pytest.raises(InvalidRequestError):
             await read.list_grants("", size, trail())
     with pytest.raises(NotFoundError):
         await read.get_grant("nothing", trail())
-    grant, attempts = await read.get_grant("one", trail())
-    assert ("one", []) == (grant.name, list(attempts))
+    shown, attempts = await read.get_grant("one", trail())
+    assert ("one", "", []) == (shown.grant.name, shown.provider_frozen, list(attempts))
+
+
+async def test_a_grant_shows_that_its_provider_is_frozen(kit: AdminKit) -> None:
+    """Shown alone or in the list, a grant says why it is held though its own state is well."""
+    await kit.freeze()
+    read = ReadConfig(catalogs=kit.store, grants=kit.store, audit=kit.audit, clock=kit.clock)
+    shown, _ = await read.get_grant("person", trail())
+    why = "discovery names the token endpoint at https://new.example instead of https://id.example"
+    assert [why, why] == [shown.provider_frozen, (await read.list_grants("", 9, trail())).grants[0].provider_frozen]
 
 
 async def test_events_are_bounded(kit: AdminKit) -> None:
@@ -147,3 +157,25 @@ async def test_a_first_secret_is_added_once(kit: AdminKit) -> None:
     with pytest.raises(NotFoundError):
         await add("nobody", Secret("t"), trail())
     assert (await kit.actions()).count(Action.SECRET_ADD) == 1
+
+
+async def test_a_secret_is_added_anew_where_the_endpoint_moved(kit: AdminKit) -> None:
+    """A secret sealed for another origin counts as none: the next version is bound to the origin there is now, once."""
+    await kit.apply(FILE)
+    add = AddFirstSecret(catalogs=kit.store, first_secrets=kit.first_secrets)
+    await add("desk", Secret("s"), trail())
+    moved = FILE.replace("revision: 1", "revision: 2").replace(
+        "preset: aries", "preset: aries, base_url: 'https://n.example'"
+    )
+    await kit.apply(moved)
+    assert await add("desk", Secret("t"), trail()) == 2
+    with pytest.raises(AlreadyExistsError):
+        await add("desk", Secret("u"), trail())
+    client = (await kit.catalog()).clients["desk"]
+    stored = await kit.store.current_secret(client.id)
+    assert stored is not None
+    binding = client_secret_binding(client.id, 2, "https://n.example")
+    assert Secret("t") == await kit.keyring.open(stored.sealed, binding)
+    assert ["version 1", "version 2"] == [
+        event.detail for event in await kit.events() if event.action is Action.SECRET_ADD
+    ]

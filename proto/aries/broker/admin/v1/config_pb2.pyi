@@ -101,6 +101,8 @@ class Provider(_message.Message):
     REFRESH_REPLY_DEADLINE_FIELD_NUMBER: _builtins.int
     CLIENT_CREDENTIALS_REPLY_DEADLINE_FIELD_NUMBER: _builtins.int
     UNSPENT_STATUSES_FIELD_NUMBER: _builtins.int
+    FROZEN_FIELD_NUMBER: _builtins.int
+    FROZEN_REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required."""
     preset: _builtins.str
@@ -137,6 +139,10 @@ class Provider(_message.Message):
     """Seconds a refresh's reply is waited for, 1 to 60; absent: 60."""
     client_credentials_reply_deadline: _builtins.int
     """Seconds a client_credentials reply is waited for, 1 to 60; absent: 20."""
+    frozen: _builtins.bool
+    """Discovery moved its endpoints: its grants answer GRANT_HELD until UnfreezeProvider. Output only."""
+    frozen_reason: _builtins.str
+    """Why it is frozen; absent when it is not. Output only."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScopeMapping]:
         """The scope map; product scopes named here replace the preset's."""
@@ -188,10 +194,12 @@ class Provider(_message.Message):
         refresh_reply_deadline: _builtins.int | None = ...,
         client_credentials_reply_deadline: _builtins.int | None = ...,
         unspent_statuses: _abc.Iterable[_builtins.int] | None = ...,
+        frozen: _builtins.bool = ...,
+        frozen_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_client_credentials_reply_deadline", b"_client_credentials_reply_deadline", "_refresh_kills_older_access_tokens", b"_refresh_kills_older_access_tokens", "_refresh_reply_deadline", b"_refresh_reply_deadline", "_replay_window", b"_replay_window", "client_credentials_reply_deadline", b"client_credentials_reply_deadline", "refresh_kills_older_access_tokens", b"refresh_kills_older_access_tokens", "refresh_reply_deadline", b"refresh_reply_deadline", "replay_window", b"replay_window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_client_credentials_reply_deadline", b"_client_credentials_reply_deadline", "_refresh_kills_older_access_tokens", b"_refresh_kills_older_access_tokens", "_refresh_reply_deadline", b"_refresh_reply_deadline", "_replay_window", b"_replay_window", "absent_scope", b"absent_scope", "api_origins", b"api_origins", "authorize_url", b"authorize_url", "base_url", b"base_url", "client_credentials_reply_deadline", b"client_credentials_reply_deadline", "default_expires_in", b"default_expires_in", "endpoint_origins", b"endpoint_origins", "insecure_loopback", b"insecure_loopback", "issuer", b"issuer", "name", b"name", "narrowing", b"narrowing", "preset", b"preset", "proved_narrowing", b"proved_narrowing", "refresh_kills_older_access_tokens", b"refresh_kills_older_access_tokens", "refresh_reply_deadline", b"refresh_reply_deadline", "replay_kind", b"replay_kind", "replay_window", b"replay_window", "resources", b"resources", "revocation_url", b"revocation_url", "scopes", b"scopes", "token_endpoint_auth", b"token_endpoint_auth", "token_url", b"token_url", "unspent_statuses", b"unspent_statuses", "wire_scopes", b"wire_scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_client_credentials_reply_deadline", b"_client_credentials_reply_deadline", "_refresh_kills_older_access_tokens", b"_refresh_kills_older_access_tokens", "_refresh_reply_deadline", b"_refresh_reply_deadline", "_replay_window", b"_replay_window", "absent_scope", b"absent_scope", "api_origins", b"api_origins", "authorize_url", b"authorize_url", "base_url", b"base_url", "client_credentials_reply_deadline", b"client_credentials_reply_deadline", "default_expires_in", b"default_expires_in", "endpoint_origins", b"endpoint_origins", "frozen", b"frozen", "frozen_reason", b"frozen_reason", "insecure_loopback", b"insecure_loopback", "issuer", b"issuer", "name", b"name", "narrowing", b"narrowing", "preset", b"preset", "proved_narrowing", b"proved_narrowing", "refresh_kills_older_access_tokens", b"refresh_kills_older_access_tokens", "refresh_reply_deadline", b"refresh_reply_deadline", "replay_kind", b"replay_kind", "replay_window", b"replay_window", "resources", b"resources", "revocation_url", b"revocation_url", "scopes", b"scopes", "token_endpoint_auth", b"token_endpoint_auth", "token_url", b"token_url", "unspent_statuses", b"unspent_statuses", "wire_scopes", b"wire_scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__client_credentials_reply_deadline: _TypeAlias = _typing.Literal["client_credentials_reply_deadline"]  # noqa: Y015
     _WhichOneofArgType__client_credentials_reply_deadline: _TypeAlias = _typing.Literal["_client_credentials_reply_deadline", b"_client_credentials_reply_deadline"]  # noqa: Y015
@@ -520,19 +528,23 @@ class ClientSecret(_message.Message):
 
     CLIENT_FIELD_NUMBER: _builtins.int
     SECRET_FIELD_NUMBER: _builtins.int
+    UNREAD_FIELD_NUMBER: _builtins.int
     client: _builtins.str
     """Required. The client's name."""
     secret: _builtins.str
-    """Required. The secret, or the PEM private key for private_key_jwt."""
+    """Required, unless it was not read. The secret, or the PEM private key for private_key_jwt."""
+    unread: _builtins.bool
+    """It could not be read on the operator's machine: an error if the client has no secret yet."""
     def __init__(
         self,
         *,
         client: _builtins.str = ...,
         secret: _builtins.str = ...,
+        unread: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "secret", b"secret"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "secret", b"secret", "unread", b"unread"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -713,6 +725,7 @@ class ApplyResponse(_message.Message):
     UPDATED_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    FIRST_SECRETS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The version of the whole after it."""
     @_builtins.property
@@ -731,6 +744,10 @@ class ApplyResponse(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What deserves a look: ignored secrets, shadowed rules."""
 
+    @_builtins.property
+    def first_secrets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """kind/name of clients that had no secret and whose first one was stored."""
+
     def __init__(
         self,
         *,
@@ -739,10 +756,11 @@ class ApplyResponse(_message.Message):
         updated: _abc.Iterable[_builtins.str] | None = ...,
         removed: _abc.Iterable[_builtins.str] | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        first_secrets: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "removed", b"removed", "updated", b"updated", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "first_secrets", b"first_secrets", "removed", b"removed", "updated", b"updated", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -784,19 +802,25 @@ class PutObjectResponse(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The version of the whole after it."""
     created: _builtins.bool
     """It was not there before."""
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What deserves a look: above all, that the provider put is frozen."""
+
     def __init__(
         self,
         *,
         version: _builtins.int = ...,
         created: _builtins.bool = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1025,3 +1049,57 @@ class ProveNarrowingResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProveNarrowingResponse: _TypeAlias = ProveNarrowingResponse  # noqa: Y015
+
+@_typing.final
+class UnfreezeProviderRequest(_message.Message):
+    """UnfreezeProviderRequest names a frozen provider."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnfreezeProviderRequest: _TypeAlias = UnfreezeProviderRequest  # noqa: Y015
+
+@_typing.final
+class UnfreezeProviderResponse(_message.Message):
+    """UnfreezeProviderResponse says what was accepted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    TOKEN_ORIGIN_FIELD_NUMBER: _builtins.int
+    LEFT_TO_DO_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """The version of the whole after it."""
+    token_origin: _builtins.str
+    """The origin of the token endpoint used from now on."""
+    @_builtins.property
+    def left_to_do(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Commands still to be run: secrets and refresh tokens sealed for another origin do not open at this one."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        token_origin: _builtins.str = ...,
+        left_to_do: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["left_to_do", b"left_to_do", "token_origin", b"token_origin", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnfreezeProviderResponse: _TypeAlias = UnfreezeProviderResponse  # noqa: Y015

@@ -65,6 +65,11 @@ class ConfigServiceStub:
                 request_serializer=aries_dot_broker_dot_admin_dot_v1_dot_config__pb2.ProveNarrowingRequest.SerializeToString,
                 response_deserializer=aries_dot_broker_dot_admin_dot_v1_dot_config__pb2.ProveNarrowingResponse.FromString,
                 _registered_method=True)
+        self.UnfreezeProvider = channel.unary_unary(
+                '/aries.broker.admin.v1.ConfigService/UnfreezeProvider',
+                request_serializer=aries_dot_broker_dot_admin_dot_v1_dot_config__pb2.UnfreezeProviderRequest.SerializeToString,
+                response_deserializer=aries_dot_broker_dot_admin_dot_v1_dot_config__pb2.UnfreezeProviderResponse.FromString,
+                _registered_method=True)
 
 
 class ConfigServiceServicer:
@@ -96,8 +101,8 @@ class ConfigServiceServicer:
         """RemoveObject removes one object of origin rpc.
 
         Who may call: role admin.
-        Reasons: NOT_FOUND, ORIGIN_CONFLICT, INVALID_REQUEST (something still needs it, or it is the last admin),
-        ROLE_REQUIRED, STORE_UNAVAILABLE.
+        Reasons: NOT_FOUND, ORIGIN_CONFLICT, INVALID_REQUEST (something still needs it, it is the last admin, or a grant
+        whose refresh token was not revoked), ROLE_REQUIRED, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,6 +140,18 @@ class ConfigServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UnfreezeProvider(self, request, context):
+        """UnfreezeProvider lets a provider work again that was frozen when discovery moved its endpoints, and accepts them as
+        they were found the last time.
+
+        Who may call: role admin.
+        Reasons: NOT_FOUND, INVALID_REQUEST (it is not frozen, or an endpoint's origin has to be listed first),
+        ROLE_REQUIRED, STORE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ConfigServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -167,6 +184,11 @@ def add_ConfigServiceServicer_to_server(servicer, server):
                     servicer.ProveNarrowing,
                     request_deserializer=aries_dot_broker_dot_admin_dot_v1_dot_config__pb2.ProveNarrowingRequest.FromString,
                     response_serializer=aries_dot_broker_dot_admin_dot_v1_dot_config__pb2.ProveNarrowingResponse.SerializeToString,
+            ),
+            'UnfreezeProvider': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnfreezeProvider,
+                    request_deserializer=aries_dot_broker_dot_admin_dot_v1_dot_config__pb2.UnfreezeProviderRequest.FromString,
+                    response_serializer=aries_dot_broker_dot_admin_dot_v1_dot_config__pb2.UnfreezeProviderResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -332,6 +354,33 @@ class ConfigService:
             '/aries.broker.admin.v1.ConfigService/ProveNarrowing',
             aries_dot_broker_dot_admin_dot_v1_dot_config__pb2.ProveNarrowingRequest.SerializeToString,
             aries_dot_broker_dot_admin_dot_v1_dot_config__pb2.ProveNarrowingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnfreezeProvider(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aries.broker.admin.v1.ConfigService/UnfreezeProvider',
+            aries_dot_broker_dot_admin_dot_v1_dot_config__pb2.UnfreezeProviderRequest.SerializeToString,
+            aries_dot_broker_dot_admin_dot_v1_dot_config__pb2.UnfreezeProviderResponse.FromString,
             options,
             channel_credentials,
             insecure,

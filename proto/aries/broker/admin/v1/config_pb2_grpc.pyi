@@ -50,8 +50,8 @@ class ConfigServiceStub:
     """RemoveObject removes one object of origin rpc.
 
     Who may call: role admin.
-    Reasons: NOT_FOUND, ORIGIN_CONFLICT, INVALID_REQUEST (something still needs it, or it is the last admin),
-    ROLE_REQUIRED, STORE_UNAVAILABLE.
+    Reasons: NOT_FOUND, ORIGIN_CONFLICT, INVALID_REQUEST (something still needs it, it is the last admin, or a grant
+    whose refresh token was not revoked), ROLE_REQUIRED, STORE_UNAVAILABLE.
     """
     ListObjects: _grpc.UnaryUnaryMultiCallable[_config_pb2.ListObjectsRequest, _config_pb2.ListObjectsResponse]
     """ListObjects returns the configured objects of one kind, in name order.
@@ -72,6 +72,14 @@ class ConfigServiceStub:
     Who may call: role admin.
     Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_HELD, CONSENT_REQUIRED, GRANT_CONFLICT, GRANT_UNCERTAIN,
     PROVIDER_UNAVAILABLE, PROVIDER_REFUSED_CLIENT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+    """
+    UnfreezeProvider: _grpc.UnaryUnaryMultiCallable[_config_pb2.UnfreezeProviderRequest, _config_pb2.UnfreezeProviderResponse]
+    """UnfreezeProvider lets a provider work again that was frozen when discovery moved its endpoints, and accepts them as
+    they were found the last time.
+
+    Who may call: role admin.
+    Reasons: NOT_FOUND, INVALID_REQUEST (it is not frozen, or an endpoint's origin has to be listed first),
+    ROLE_REQUIRED, STORE_UNAVAILABLE.
     """
 
 @_typing.type_check_only
@@ -96,8 +104,8 @@ class ConfigServiceAsyncStub(ConfigServiceStub):
     """RemoveObject removes one object of origin rpc.
 
     Who may call: role admin.
-    Reasons: NOT_FOUND, ORIGIN_CONFLICT, INVALID_REQUEST (something still needs it, or it is the last admin),
-    ROLE_REQUIRED, STORE_UNAVAILABLE.
+    Reasons: NOT_FOUND, ORIGIN_CONFLICT, INVALID_REQUEST (something still needs it, it is the last admin, or a grant
+    whose refresh token was not revoked), ROLE_REQUIRED, STORE_UNAVAILABLE.
     """
     ListObjects: _aio.UnaryUnaryMultiCallable[_config_pb2.ListObjectsRequest, _config_pb2.ListObjectsResponse]  # type: ignore[assignment]
     """ListObjects returns the configured objects of one kind, in name order.
@@ -118,6 +126,14 @@ class ConfigServiceAsyncStub(ConfigServiceStub):
     Who may call: role admin.
     Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_HELD, CONSENT_REQUIRED, GRANT_CONFLICT, GRANT_UNCERTAIN,
     PROVIDER_UNAVAILABLE, PROVIDER_REFUSED_CLIENT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+    """
+    UnfreezeProvider: _aio.UnaryUnaryMultiCallable[_config_pb2.UnfreezeProviderRequest, _config_pb2.UnfreezeProviderResponse]  # type: ignore[assignment]
+    """UnfreezeProvider lets a provider work again that was frozen when discovery moved its endpoints, and accepts them as
+    they were found the last time.
+
+    Who may call: role admin.
+    Reasons: NOT_FOUND, INVALID_REQUEST (it is not frozen, or an endpoint's origin has to be listed first),
+    ROLE_REQUIRED, STORE_UNAVAILABLE.
     """
 
 class ConfigServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -157,8 +173,8 @@ class ConfigServiceServicer(metaclass=_abc_1.ABCMeta):
         """RemoveObject removes one object of origin rpc.
 
         Who may call: role admin.
-        Reasons: NOT_FOUND, ORIGIN_CONFLICT, INVALID_REQUEST (something still needs it, or it is the last admin),
-        ROLE_REQUIRED, STORE_UNAVAILABLE.
+        Reasons: NOT_FOUND, ORIGIN_CONFLICT, INVALID_REQUEST (something still needs it, it is the last admin, or a grant
+        whose refresh token was not revoked), ROLE_REQUIRED, STORE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -197,6 +213,20 @@ class ConfigServiceServicer(metaclass=_abc_1.ABCMeta):
         Who may call: role admin.
         Reasons: NOT_FOUND, INVALID_REQUEST, GRANT_HELD, CONSENT_REQUIRED, GRANT_CONFLICT, GRANT_UNCERTAIN,
         PROVIDER_UNAVAILABLE, PROVIDER_REFUSED_CLIENT, ROLE_REQUIRED, STORE_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def UnfreezeProvider(
+        self,
+        request: _config_pb2.UnfreezeProviderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_config_pb2.UnfreezeProviderResponse, _abc.Awaitable[_config_pb2.UnfreezeProviderResponse]]:
+        """UnfreezeProvider lets a provider work again that was frozen when discovery moved its endpoints, and accepts them as
+        they were found the last time.
+
+        Who may call: role admin.
+        Reasons: NOT_FOUND, INVALID_REQUEST (it is not frozen, or an endpoint's origin has to be listed first),
+        ROLE_REQUIRED, STORE_UNAVAILABLE.
         """
 
 def add_ConfigServiceServicer_to_server(servicer: ConfigServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -39,6 +39,7 @@ class GrantStatus(_message.Message):
     ORIGIN_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
     IN_DOUBT_FIELD_NUMBER: _builtins.int
+    PROVIDER_FROZEN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The grant's name."""
     client: _builtins.str
@@ -63,6 +64,8 @@ class GrantStatus(_message.Message):
     """How often in a row a redeem came to nothing."""
     in_doubt: _builtins.bool
     """A refresh token was sent, and nobody knows what became of it."""
+    provider_frozen: _builtins.str
+    """Why the grant's provider is frozen, so that the grant answers GRANT_HELD; absent when it is not."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Its own scopes."""
@@ -83,10 +86,11 @@ class GrantStatus(_message.Message):
         origin: _builtins.str = ...,
         failures: _builtins.int = ...,
         in_doubt: _builtins.bool = ...,
+        provider_frozen: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "consented", b"consented", "epoch", b"epoch", "failures", b"failures", "generation", b"generation", "health", b"health", "hold", b"hold", "in_doubt", b"in_doubt", "name", b"name", "origin", b"origin", "phase", b"phase", "scopes", b"scopes", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "consented", b"consented", "epoch", b"epoch", "failures", b"failures", "generation", b"generation", "health", b"health", "hold", b"hold", "in_doubt", b"in_doubt", "name", b"name", "origin", b"origin", "phase", b"phase", "provider_frozen", b"provider_frozen", "scopes", b"scopes", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
