@@ -43,4 +43,5 @@ def unfrozen(provider: Provider) -> Provider:
         moved=None,
         token_url=provider.moved.token_url,
         authorize_url=provider.moved.authorize_url,
+        revocation_url=provider.moved.revocation_url,
     )

@@ -105,12 +105,13 @@ class Moved:
     """Where discovery found a provider's endpoints the last time, when that was not where they were.
 
     Attributes:
-        token_url, authorize_url: the endpoints, as they would be used.
+        token_url, authorize_url, revocation_url: the endpoints, as they would be used.
         unlisted: origins of endpoints that are neither the issuer's nor among the provider's `endpoint_origins`.
     """
 
     token_url: str
     authorize_url: str | None
+    revocation_url: str | None
     unlisted: tuple[str, ...] = ()
 
 

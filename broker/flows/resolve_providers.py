@@ -113,7 +113,8 @@ class ResolveProviders:
         unlisted = tuple(dict.fromkeys(at for _, at in foreign_endpoints(config, metadata)))
         last = _metadata(before.issuer, before)
         provider = self._presets.resolve(config, last, provider_id=NEW, origin=named.origin)
-        return replace(provider, frozen=True, moved=Moved(named.token_url, named.authorize_url, unlisted))
+        moved = Moved(named.token_url, named.authorize_url, named.revocation_url, unlisted)
+        return replace(provider, frozen=True, moved=moved)
 
     def without_asking(
         self, configs: Sequence[ProviderConfig], stored: Mapping[str, Provider], origin: Origin

@@ -9,14 +9,21 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from aries.broker.admin.v1 import audit_pb2, grants_pb2, keys_pb2
 from broker.core.audit import AuditEvent
-from broker.core.models import ApiKey
+from broker.core.models import ApiKey, Grant
 from broker.flows.read_config import ShownGrant
 from broker.ports import AttemptRecord, StoredAccessToken, Suspect
 
 
-def grant_status(shown: ShownGrant) -> grants_pb2.GrantStatus:
-    """Return what operators see of a grant."""
-    grant, state = shown.grant, shown.grant.state
+def shown_grant(shown: ShownGrant) -> grants_pb2.GrantStatus:
+    """Return what operators see of a grant, and why its provider is frozen."""
+    status = grant_status(shown.grant)
+    status.provider_frozen = shown.provider_frozen
+    return status
+
+
+def grant_status(grant: Grant) -> grants_pb2.GrantStatus:
+    """Return what operators see of a grant by itself."""
+    state = grant.state
     return grants_pb2.GrantStatus(
         name=grant.name,
         client=grant.client,
@@ -31,7 +38,6 @@ def grant_status(shown: ShownGrant) -> grants_pb2.GrantStatus:
         origin=grant.origin.value,
         failures=state.failures,
         in_doubt=state.first_sent_at is not None,
-        provider_frozen=shown.provider_frozen,
     )
 
 

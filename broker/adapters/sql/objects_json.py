@@ -85,7 +85,7 @@ def _plain(value: object) -> object:  # noqa: PLR0911 - one return per kind of v
         case NarrowingProof():
             return {"profile": value.profile.value, "token_url": value.token_url}
         case Moved():
-            return {"token_url": value.token_url, "authorize_url": value.authorize_url, "unlisted": value.unlisted}
+            return {each.name: getattr(value, each.name) for each in fields(value)}
         case Window():
             return {"rate": str(value.rate), "burst": value.burst}
         case frozenset():

@@ -10,7 +10,7 @@ from broker.flows.read_config import ReadConfig
 from broker.flows.release_suspect import ReleaseSuspect
 from broker.rpc.call import Call
 from broker.rpc.convert import secret_of
-from broker.rpc.convert_admin import attempt_message, grant_status, live_token, suspect_message
+from broker.rpc.convert_admin import attempt_message, grant_status, live_token, shown_grant, suspect_message
 
 
 class GrantsServicer:
@@ -31,13 +31,13 @@ class GrantsServicer:
 
     async def get_grant(self, request: grants_pb2.GetGrantRequest, call: Call) -> grants_pb2.GetGrantResponse:
         """Answer GetGrant."""
-        grant, attempts = await self._read_config.get_grant(request.name, call.trail)
-        return grants_pb2.GetGrantResponse(grant=grant_status(grant), attempts=map(attempt_message, attempts))
+        shown, attempts = await self._read_config.get_grant(request.name, call.trail)
+        return grants_pb2.GetGrantResponse(grant=shown_grant(shown), attempts=map(attempt_message, attempts))
 
     async def list_grants(self, request: grants_pb2.ListGrantsRequest, call: Call) -> grants_pb2.ListGrantsResponse:
         """Answer ListGrants; a page token is the last name of the page before."""
         page = await self._read_config.list_grants(request.page_token, request.page_size, call.trail)
-        return grants_pb2.ListGrantsResponse(grants=map(grant_status, page.grants), next_page_token=page.next_after)
+        return grants_pb2.ListGrantsResponse(grants=map(shown_grant, page.grants), next_page_token=page.next_after)
 
     async def import_refresh_token(
         self, request: grants_pb2.ImportRefreshTokenRequest, call: Call

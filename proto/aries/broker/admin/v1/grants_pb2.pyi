@@ -65,7 +65,9 @@ class GrantStatus(_message.Message):
     in_doubt: _builtins.bool
     """A refresh token was sent, and nobody knows what became of it."""
     provider_frozen: _builtins.str
-    """Why the grant's provider is frozen, so that the grant answers GRANT_HELD; absent when it is not."""
+    """Why the grant's provider is frozen, so that the grant answers GRANT_HELD; absent when it is not. GetGrant and
+    ListGrants tell it.
+    """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Its own scopes."""
