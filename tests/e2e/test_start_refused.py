@@ -20,6 +20,14 @@ from tests.support.world import make_keys, postgres_environment
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+MISSING = """\
+revision: 1
+providers: [{name: aries, preset: aries}]
+clients:
+  - {name: desk, provider: aries, client_id: a, secret_env: BROKER_SECRET_NOT_THERE}
+grants:
+  - {name: g, client: desk, type: client_credentials, scopes: [read]}
+"""
 CONFIG = """\
 revision: 1
 providers:
@@ -66,6 +74,23 @@ async def test_a_bad_configuration(tmp_path: Path) -> None:
     said = await _refused(tmp_path / "data", file)
     for expected in ("line 5: clients[0].provider: ", "line 7: grants[0].type: "):
         assert expected in said
+
+
+async def test_secrets_that_are_missing(tmp_path: Path) -> None:
+    """They are told by the lines of their sources, also beside what else is wrong with the file."""
+    file = tmp_path / "broker.yaml"
+    file.write_text(MISSING)
+    said = await _refused(tmp_path / "data", file)
+    told = "line 4: clients[0].secret_env: the client 'desk' has no secret yet, and the variable BROKER_SECRET_NOT"
+    assert told in said
+    for wrong, expected in (
+        ("type: nonsense", "line 6: grants[0].type: "),
+        ("type: client_credentials, nonsense: 1", "line 6: grants[0].nonsense: "),
+    ):
+        file.write_text(MISSING.replace("type: client_credentials", wrong))
+        said = await _refused(tmp_path / "data", file)
+        assert expected in said
+        assert "line 4: clients[0].secret_env: " in said
 
 
 async def test_data_without_its_key(tmp_path: Path) -> None:

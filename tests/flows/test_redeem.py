@@ -619,6 +619,7 @@ async def test_grant_removed_under_the_lease(world: World, replica: Replica) -> 
     """With its token gone there is nothing to send."""
 
     async def remove() -> None:
+        await world.hold("person", Hold.REVOKED)
         await world.remove(Kind.GRANT, "person")
 
     world.store.before["current_refresh_token"] = remove

@@ -14,7 +14,7 @@ from broker.core.errors import (
     ProviderUnavailableError,
     StoreUnavailableError,
 )
-from broker.core.grant_state import Health, Phase
+from broker.core.grant_state import Health, Hold, Phase
 from broker.core.models import Kind
 from broker.flows import obtain
 from broker.ports import ReplyLostError
@@ -319,6 +319,7 @@ async def test_grant_removed_while_waited_for(world: World, replica: Replica) ->
     """A grant that is gone is not waited for; asked for again, it is unknown."""
 
     async def remove() -> None:
+        await world.hold("person", Hold.REVOKED)
         await world.remove(Kind.GRANT, "person")
 
     world.store.before["Take"] = remove

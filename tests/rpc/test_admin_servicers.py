@@ -34,7 +34,7 @@ from broker.flows.release_suspect import ReleaseSuspect
 from broker.flows.trail import Trail
 from broker.ports import AttemptRecord
 from broker.rpc.call import Call
-from broker.rpc.convert_admin import event_message
+from broker.rpc.convert_admin import event_message, shown_grant
 from broker.rpc.convert_config import config_file, object_message
 from broker.rpc.servicers.audit import AuditServicer
 from broker.rpc.servicers.config import ConfigServicer
@@ -205,6 +205,40 @@ async def test_first_secrets_travel_with_the_file(kit: AdminKit, config: ConfigS
         reply = await config.apply(request, call())
         assert any("stays" in warning for warning in reply.warnings) is warned
     assert [Action.SECRET_ADD] == [action for action in await kit.actions() if action is Action.SECRET_ADD]
+
+
+async def test_a_secret_that_was_not_read_is_needed_by_clients_without_one(
+    kit: AdminKit, config: ConfigServicer
+) -> None:
+    """The flag stands for a secret nobody could read: refused by the client's place, and nothing once there is one."""
+    unread = config_pb2.ApplyRequest(
+        config=message(), first_secrets=[config_pb2.ClientSecret(client="desk", unread=True)], dry_run=True
+    )
+    with pytest.raises(InvalidRequestError) as caught:
+        await config.apply(unread, call())
+    assert {"clients[0].secret"} == set(caught.value.fields)
+    read = config_pb2.ApplyRequest(
+        config=message(), first_secrets=[config_pb2.ClientSecret(client="desk", secret="one")]
+    )
+    assert ["client/desk"] == list((await config.apply(read, call())).first_secrets)
+    assert [] == list((await config.apply(unread, call())).first_secrets)
+
+
+async def test_a_frozen_provider_is_shown_and_unfrozen(kit: AdminKit, config: ConfigServicer) -> None:
+    """With its reason, at the provider and at its grants; the reply says what was accepted."""
+    await kit.freeze()
+    why = "discovery names the token endpoint at https://new.example instead of https://id.example"
+    read = ReadConfig(catalogs=kit.store, grants=kit.store, audit=kit.audit, clock=kit.clock)
+    shown, _ = await read.get_grant("person", trail())
+    assert why == shown_grant(shown).provider_frozen
+    listing = config_pb2.ListObjectsRequest(kind="provider")
+    (before,) = (await config.list_objects(listing, call())).objects
+    done = await config.unfreeze_provider(config_pb2.UnfreezeProviderRequest(name="corp"), call())
+    (after,) = (await config.list_objects(listing, call())).objects
+    assert [(True, why), (False, "")] == [
+        (item.provider.frozen, item.provider.frozen_reason) for item in (before, after)
+    ]
+    assert ("https://new.example", 2) == (done.token_origin, len(done.left_to_do))
 
 
 async def test_policy_is_explained_and_narrowing_proved(config: ConfigServicer) -> None:
