@@ -119,3 +119,11 @@ async def test_a_put_that_freezes_says_so(kit: AdminKit) -> None:
     )
     assert "unfreeze corp" in put.warnings[0]
     assert (await kit.events())[-1].detail.endswith("; froze it")
+
+
+async def test_the_same_file_again_leaves_what_was_found(kit: AdminKit) -> None:
+    """A frozen provider is no difference: its file applied once more changes nothing, and it can still be unfrozen."""
+    await kit.freeze()
+    text = FROZEN.replace("LISTED", ", endpoint_origins: ['https://new.example']")
+    assert () == (await kit.apply(text.replace("revision: 1", "revision: 2"))).updated
+    assert "https://new.example" == (await kit.unfreeze("corp", trail())).token_origin
