@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from broker.sandbox.behaviour import changed
+from broker.sandbox.parsing import parsed_json
 from broker.sandbox.rotation import is_live, new_refresh_token
 from broker.sandbox.script import MAX_FAILURES, parse_failure
 from broker.sandbox.state import AuthorizationCode, RefreshToken, State, new_state, state_of
@@ -50,7 +50,7 @@ def _guarded(command: Command) -> Callable[[Request], Awaitable[Response]]:
         if not hmac.compare_digest(request.headers.get("authorization", "").encode(), expected):
             return JSONResponse({"error": "the admin token is missing or wrong"}, status_code=401)
         try:
-            body = json.loads(await request.body() or b"{}")
+            body = parsed_json(await request.body() or b"{}")
             if not isinstance(body, dict):
                 raise ValueError("the body: an object")  # noqa: TRY004, TRY301, answered below like every wrong value
             return JSONResponse(command(request, state, body))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from broker.sandbox.api_access import visible_account
 from broker.sandbox.errors import ApiError
 from broker.sandbox.order_book import add_order, cost, finish, quantities, reject_reason, wire_time
 from broker.sandbox.order_rules import account_id, check_fields, check_order, check_prices, invalid
+from broker.sandbox.parsing import parsed_json
 from broker.sandbox.state import AccessToken, Order, State
 
 
@@ -120,7 +120,7 @@ def _open_order(state: State, access: AccessToken, body: Mapping[str, Any]) -> O
 
 async def _body(request: Request) -> Mapping[str, Any]:
     try:
-        body = json.loads(await request.body())
+        body = parsed_json(await request.body())
     except ValueError as error:
         raise ApiError(400, "MALFORMED_JSON", "the body is not JSON") from error
     if not isinstance(body, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from urllib.parse import parse_qsl
@@ -11,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from broker.sandbox.errors import TokenError, flat, invalid_request
+from broker.sandbox.parsing import parsed_json
 
 Params = Mapping[str, str]
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
@@ -58,7 +58,7 @@ def refusal(error: TokenError) -> Response:
 
 
 def _json_pairs(body: bytes) -> list[tuple[str, str]]:
-    document = json.loads(body, object_pairs_hook=list)
+    document = parsed_json(body, object_pairs_hook=list)
     if not isinstance(document, list) or not all(
         isinstance(pair, tuple) and isinstance(pair[1], str) for pair in document
     ):

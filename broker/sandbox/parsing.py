@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any
 
 Parser = Callable[[Any], object]
 MOST_SECONDS = 315_360_000
+
+
+def parsed_json(text: bytes, **options: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Return the value of a JSON text; `options` are those of `json.loads`.
+
+    Raises:
+        ValueError: it is none, or nested too deep to be read.
+    """
+    try:
+        return json.loads(text, **options)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
 
 
 def parsed(fields: Mapping[str, object], parsers: Mapping[str, Parser]) -> dict[str, Any]:
