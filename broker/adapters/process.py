@@ -9,6 +9,9 @@ from typing import Final
 
 _PR_SET_DUMPABLE: Final = 4
 
+MOST_OPEN_FILES: Final = 65_536
+"""More than the calls one process can answer need; each has its price in kernel memory only while it is open."""
+
 
 class ProcessError(Exception):
     """The operating system refused what was asked of it."""
@@ -28,3 +31,14 @@ def forbid_core_dumps() -> None:
     if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         msg = f"core dumps cannot be forbidden: {os.strerror(ctypes.get_errno())}"
         raise ProcessError(msg)
+
+
+def raise_open_files() -> None:
+    """Let this process open as many files as it may, MOST_OPEN_FILES at most: each connection is one.
+
+    The usual soft limit of 1024 is for programs that use select(2); nothing here does.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

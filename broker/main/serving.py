@@ -19,7 +19,7 @@ from broker.adapters.evidence_file import NoEvidence
 from broker.adapters.jwks import Jwks
 from broker.adapters.logs import configure_logs
 from broker.adapters.metrics import CONTENT_TYPE
-from broker.adapters.process import forbid_core_dumps
+from broker.adapters.process import forbid_core_dumps, raise_open_files
 from broker.adapters.secret_sources import sources_on_server, unread_on_server
 from broker.adapters.sql.errors import StoreRefusedError
 from broker.adapters.sql.migrate import migrate as migrate_database
@@ -105,6 +105,7 @@ def serve(settings: Settings, config: Path | None, seams: Seams = SEAMS) -> None
     """
     configure_logs(settings.log_level)
     forbid_core_dumps()
+    raise_open_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         failed = runner.run(_serve(settings, config, seams))
     if failed:
