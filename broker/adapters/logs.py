@@ -22,8 +22,12 @@ from broker.core.errors import BrokerError
 from broker.core.secret import Secret
 from broker.core.visible import escape
 
-QUIET: Final = ("uvicorn", "httpx", "httpx2", "httpcore", "httpcore2", "hpack", "alembic", "sqlalchemy", "asyncio")
-"""Libraries that log at WARNING and above whatever the level is: below it they tell of addresses and headers."""
+QUIET: Final = (
+    *("uvicorn", "httpx", "httpx2", "httpcore", "httpcore2", "hpack"),
+    *("alembic", "sqlalchemy", "aiosqlite", "asyncio", "grpc"),
+)
+"""Libraries that log at WARNING and above whatever the level is: below it they tell of addresses, headers and what is
+written to the database."""
 
 MAX_DEPTH: Final = 8
 """Deepest nesting of a logged value; what lies deeper is left out."""

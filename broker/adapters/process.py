@@ -33,12 +33,12 @@ def forbid_core_dumps() -> None:
         raise ProcessError(msg)
 
 
-def raise_open_files() -> None:
-    """Let this process open as many files as it may, MOST_OPEN_FILES at most: each connection is one.
+def raise_open_files(most: int = MOST_OPEN_FILES) -> None:
+    """Let this process open as many files as it may, `most` at most: each connection is one.
 
     The usual soft limit of 1024 is for programs that use select(2); nothing here does.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN_FILES)
+    wanted = most if hard == resource.RLIM_INFINITY else min(hard, most)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import pytest
 
+from broker.adapters.sql.tables import metadata
 from broker.cli.app import run
 from tests.support.canary import (
     ACCESS_TOKEN_MARK,
@@ -31,6 +32,8 @@ from tests.support.postgres import PostgresServer
 from tests.support.world import CLIENT_ID, World, wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+SEALED = [name for name, table in metadata.tables.items() if "ciphertext" in table.columns]
 
 
 async def _command(world: World, *arguments: object) -> tuple[int, str]:
@@ -128,6 +131,23 @@ async def test_nothing_stored_shows_one(world: World, postgres: PostgresServer) 
     seen = Seen([("rows", rows.encode()), ("log", bytes(world.process.output))])
     assert [] == seen.leaks()
     assert None is API_KEY.search(rows.encode() + bytes(world.process.output))
+
+
+async def test_at_debug_no_library_tells_what_it_handles(on_sqlite: World) -> None:
+    """Below WARNING only the broker speaks; what it stores sealed shows in no line, as no refresh token does."""
+    desk = await on_sqlite.desk("refresh_token")
+    await desk.get("read")
+    file = on_sqlite.process.data_dir / "broker.db"
+    with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+        queries = [f"SELECT ciphertext FROM {table} WHERE ciphertext IS NOT NULL" for table in SEALED]  # noqa: S608
+        sealed = [row[0][8:24] for query in queries for row in database.execute(query)]  # behind the data key's id
+    events = on_sqlite.process.events()
+    said = "\n".join(str(value) for event in events for value in event.values())
+    assert "debug" == on_sqlite.process.environment["BROKER_LOG_LEVEL"]
+    assert {"broker"} == {event["logger"].partition(".")[0] for event in events if event["level"] in {"debug", "info"}}
+    assert len(sealed) > len(SEALED)
+    shown = {text for part in sealed for text in (repr(part)[2:-1], part.hex(), base64.b64encode(part[1:]).decode())}
+    assert set() == {text for text in shown if text in said}
 
 
 FORMS: dict[str, Callable[[str], str]] = {

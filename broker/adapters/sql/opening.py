@@ -48,9 +48,8 @@ _POSTGRES: Final = (
     (
         r"database \".*\" does not exist|no such database",
         (
-            "there is no such database: correct its name in BROKER_DATABASE_URL, or make it with CREATE "
-            "DATABASE and run "
-            "`aries-broker migrate`"
+            "there is no such database: correct its name in BROKER_DATABASE_URL, or make it with CREATE DATABASE "
+            "and run `aries-broker migrate`"
         ),
     ),
     (
@@ -60,24 +59,22 @@ _POSTGRES: Final = (
     (
         r"too many (clients|connections)|remaining connection slots|no more connections allowed",
         (
-            "it has no connection left: each broker needs 10, so raise max_connections, or the limit of the "
-            "role, database "
-            "or pooler"
+            "it has no connection left: each broker needs 10, so raise max_connections, or the limit of the role,"
+            " database or pooler"
         ),
     ),
     (
         r"SSL connection is required|SSL required|certificate|does not support SSL|SSL error",
         (
-            "TLS is wanted by one side and not had, or the certificate is not trusted: set sslmode and sslrootcert in "
-            "BROKER_DATABASE_URL, as in ?sslmode=verify-full&sslrootcert=/etc/ca.pem"
+            "TLS is wanted by one side and not had, or the certificate is not trusted: set sslmode and "
+            "sslrootcert in BROKER_DATABASE_URL, as in ?sslmode=verify-full&sslrootcert=/etc/ca.pem"
         ),
     ),
     (
         r"pg_hba\.conf",
         (
             "its pg_hba.conf lets this role not in from here: add a line for it, and if there is one with "
-            "hostssl, ask for "
-            "TLS with ?sslmode=verify-full in BROKER_DATABASE_URL"
+            "hostssl, ask for TLS with ?sslmode=verify-full in BROKER_DATABASE_URL"
         ),
     ),
     (
@@ -103,17 +100,15 @@ _POSTGRES: Final = (
     (
         r"timeout expired|timed out|query_wait_timeout",
         (
-            "nothing answered in time: correct host and port in BROKER_DATABASE_URL, or see whether a "
-            "firewall drops what "
-            "is sent there, or the server hangs"
+            "nothing answered in time: correct host and port in BROKER_DATABASE_URL, or see whether a firewall "
+            "drops what is sent there, or the server hangs"
         ),
     ),
     (
         r"received invalid response|server closed the connection|expected authentication request",
         (
-            "what answers there hangs up or is no PostgreSQL: correct host and port in BROKER_DATABASE_URL, "
-            "and see the "
-            "server's log"
+            "what answers there hangs up or is no PostgreSQL: correct host and port in BROKER_DATABASE_URL, and "
+            "see the server's log"
         ),
     ),
     (
