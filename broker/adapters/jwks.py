@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -178,13 +179,23 @@ async def _fetch(issuer: Issuer, resolve: Resolve) -> bytes:
     if issuer.token_file is not None:
         token = (await asyncio.to_thread(_read, Path(issuer.token_file))).decode("ascii").strip()
         fields["authorization"] = f"Bearer {token}"
-    trusted = {} if issuer.ca_file is None else {origin_of(url): issuer.ca_file}
+    trusted = {}
+    if issuer.ca_file is not None:
+        await asyncio.to_thread(_check_authorities, issuer.ca_file)
+        trusted = {origin_of(url): issuer.ca_file}
     exchange = HttpExchange(trusted, resolve=resolve)
     outgoing = Outgoing("GET", url, fields, b"", insecure_loopback=True)
     reply = await exchange(outgoing, before_write=_nothing, reply_deadline=FETCH_SECONDS)
     if reply.status != HTTPStatus.OK:
         _fail("not 200")
     return reply.unverified_body
+
+
+def _check_authorities(ca_file: str) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
+    except OSError:
+        _fail(f"the ca_file {ca_file} cannot be read, or holds no certificate: name a PEM file of authorities")
 
 
 async def _nothing() -> None:

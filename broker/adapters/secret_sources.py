@@ -14,14 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from broker.adapters.config_schema import SecretReference
-from broker.core.secret import NO_TEXT, Secret, text_problem
+from broker.core.secret import MAX_SECRET, NO_TEXT, Secret, text_problem
 from broker.ports import SecretSource, SecretUnreadableError
 
 VARIABLE_PREFIX: Final = "BROKER_SECRET_"
 """What the names of variables begin with that the server reads secrets from."""
-
-MAX_SECRET: Final = 16 * 1024
-"""Longest secret, in bytes; a private key of 8192 bits has half of it."""
 
 
 def resolve_for_operator(references: Mapping[str, SecretReference]) -> tuple[dict[str, Secret], dict[str, str]]:
@@ -128,7 +125,7 @@ def _read(path: Path) -> Secret:
             raise SecretUnreadableError("it is no plain file")
         data = file.read(MAX_SECRET + 1)
     if len(data) > MAX_SECRET:
-        raise SecretUnreadableError(f"the secret is longer than {MAX_SECRET} bytes")
+        raise SecretUnreadableError(f"it is longer than {MAX_SECRET} bytes: name a file that holds the secret alone")
     try:
         text = data.decode()
     except UnicodeDecodeError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,7 +71,7 @@ class TlsFiles:
         Raises:
             TlsFilesError: they cannot be served.
         """
-        self._paths = (certificate, key) if client_ca is None else (certificate, key, client_ca)
+        self._paths: tuple[Path, ...] = (certificate, key) if client_ca is None else (certificate, key, client_ca)
         self._clock = clock
         self._telemetry = telemetry
         self._verified: OrderedDict[tuple[int, bytes], tuple[float, float]] = OrderedDict()
@@ -128,8 +129,8 @@ class TlsFiles:
 
     def _swap(self, contents: tuple[bytes, ...], version: int) -> _Served:
         chain, key, *bundle = contents
-        leaf, private_key = _verify_server(chain, key, datetime.fromtimestamp(self._clock.now(), UTC))
-        clients = _store_of(bundle[0]) if bundle else None
+        leaf, private_key = _verify_server(chain, key, datetime.fromtimestamp(self._clock.now(), UTC), self._paths)
+        clients = _store_of(bundle[0], self._paths[2]) if bundle else None
         material = TlsMaterial(version, chain, private_key, bundle[0] if bundle else None)
         serial = f"{leaf.serial_number:x}"
         self._telemetry.certificate_served(serial, leaf.not_valid_after_utc.timestamp())
@@ -149,13 +150,14 @@ def _content(path: Path) -> bytes:
         msg = f"{path} cannot be read: {error.strerror}"
         raise TlsFilesError(msg) from None
     if len(content) > MAX_FILE:
-        msg = f"{path} is longer than any certificate or key"
+        msg = f"{path} is longer than {MAX_FILE} bytes, which no certificate, key or bundle is: name another file"
         raise TlsFilesError(msg)
     return content
 
 
-def _verify_server(chain: bytes, key: bytes, now: datetime) -> tuple[x509.Certificate, Secret]:
+def _verify_server(chain: bytes, key: bytes, now: datetime, paths: Sequence[Path]) -> tuple[x509.Certificate, Secret]:
     """Return the leaf of a chain that is valid now and whose key is this one, and the key without what is around it."""
+    certificate_path, key_path = paths[:2]
     try:
         leaf = x509.load_pem_x509_certificates(chain)[0]
         private = load_pem_private_key(key, None)
@@ -164,22 +166,25 @@ def _verify_server(chain: bytes, key: bytes, now: datetime) -> tuple[x509.Certif
         not_before, not_after = leaf.not_valid_before_utc, leaf.not_valid_after_utc
         text = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii")
     except UNREADABLE:
-        msg = "the certificate or its key is no PEM that can be read, or the key is encrypted"
+        msg = (
+            f"{certificate_path} or {key_path} is no PEM that can be read, or the key is encrypted: name a certificate "
+            "chain, leaf first, and its key without a password"
+        )
         raise TlsFilesError(msg) from None
     if own != named:
-        msg = "the key is not the certificate's"
+        msg = f"the key {key_path} is not the one of the certificate {certificate_path}: name two that belong together"
         raise TlsFilesError(msg)
     if not not_before <= now <= not_after:
-        msg = f"the certificate is valid from {not_before} to {not_after} only"
+        msg = f"the certificate {certificate_path} is valid from {not_before} to {not_after} only: renew it"
         raise TlsFilesError(msg)
     return leaf, Secret(text)
 
 
-def _store_of(bundle: bytes) -> Store:
+def _store_of(bundle: bytes, path: Path) -> Store:
     try:
         return Store(x509.load_pem_x509_certificates(bundle))
     except UNREADABLE:
-        msg = "the client CA bundle is no PEM of certificates"
+        msg = f"the client CA bundle {path} is no PEM of certificates: name the authorities of client certificates"
         raise TlsFilesError(msg) from None
 
 

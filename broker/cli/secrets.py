@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from broker.cli.errors import CommandError
-from broker.core.secret import NO_TEXT, Secret, text_problem
+from broker.core.secret import MAX_SECRET, NO_TEXT, Secret, text_problem
 
 SecretFile = Annotated[Path | None, typer.Option(help="File with the secret.")]
 Stdin = Annotated[bool, typer.Option("--stdin", help="Read the secret from stdin.")]
@@ -28,13 +28,21 @@ def read_secret(file: Path | None, *, stdin: bool) -> Secret:
         raise CommandError(message, 2)
     where = file or "stdin"
     try:
-        text = _read_stdin() if file is None else file.read_text(encoding="utf-8")
+        text = _read_stdin() if file is None else _read(file)
     except UnicodeDecodeError:
         raise CommandError(f"{where}: {NO_TEXT}", 2) from None
+    if len(text) > MAX_SECRET:
+        message = f"{where}: it is longer than {MAX_SECRET} characters: give the secret alone"
+        raise CommandError(message, 2)
     if problem := text_problem(text):
         raise CommandError(f"{where}: {problem}", 2)
     return Secret(text.rstrip("\r\n"))
 
 
 def _read_stdin() -> str:
-    return getpass.getpass("secret (not shown): ") if sys.stdin.isatty() else sys.stdin.read()
+    return getpass.getpass("secret (not shown): ") if sys.stdin.isatty() else sys.stdin.read(MAX_SECRET + 1)
+
+
+def _read(file: Path) -> str:
+    with file.open(encoding="utf-8") as opened:
+        return opened.read(MAX_SECRET + 1)

@@ -9,6 +9,9 @@ from typing import Final, NoReturn
 REDACTED: Final = "[secret]"
 NO_TEXT: Final = "the secret is not text in UTF-8"
 
+MAX_SECRET: Final = 16 * 1024
+"""Longest secret taken in, in characters and in bytes; a private key of 8192 bits has half of it."""
+
 _HALVES: Final = re.compile(r"[\ud800-\udfff]")
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _BYTE_ORDER_MARK: Final = "\ufeff"

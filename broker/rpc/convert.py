@@ -16,13 +16,11 @@ from broker.core.errors import InvalidRequestError
 from broker.core.identity import CallerId
 from broker.core.models import Narrowing
 from broker.core.oauth.rfc8707 import resource_problem
-from broker.core.secret import Secret
+from broker.core.secret import MAX_SECRET, Secret
 from broker.flows.decide import TokenRequest
 from broker.flows.get_token import IssuedToken
 
 TOKEN_TYPE: Final = "Bearer"  # noqa: S105 - RFC 6750's name
-MAX_SECRET: Final = 16 * 1024
-"""Longest secret a field may hold, in characters: a PEM key with room to spare."""
 
 FINGERPRINT: Final = re.compile("[0-9a-f]{32}")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from structlog.testing import capture_logs
 
 from broker.adapters import jwks
 from broker.adapters.jwks import Jwks
@@ -124,6 +125,16 @@ async def test_https_with_a_ca_and_a_token_of_files(tmp_path: Path) -> None:
         assert "jwks_unavailable" == await _cause(Jwks(Clock()), live.configured(), token)
         without = live.configured(ca_file="/nonexistent/ca")
         assert "jwks_unavailable" == await _cause(Jwks(Clock()), without, token)
+
+
+async def test_authorities_that_are_none_are_named(issuer: LiveIssuer, tmp_path: Path) -> None:
+    """The log tells which file and what to do, not that the issuer cannot be reached."""
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    with capture_logs() as logged:
+        configured = issuer.configured(ca_file=str(tmp_path / "ca.pem"))
+        assert "jwks_unavailable" == await _cause(Jwks(Clock()), configured, _token(issuer))
+    why = f"the ca_file {tmp_path / 'ca.pem'} cannot be read, or holds no certificate: name a PEM file of authorities"
+    assert [why] == [event["problem"] for event in logged]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from broker.adapters.config_schema import SecretReference
-from broker.adapters.secret_sources import MAX_SECRET, resolve_for_operator, sources_on_server
-from broker.core.secret import Secret
+from broker.adapters.secret_sources import resolve_for_operator, sources_on_server
+from broker.core.secret import MAX_SECRET, Secret
 from broker.ports import SecretUnreadableError
 
 
@@ -114,7 +114,11 @@ def test_what_is_no_secret_is_refused(folder: Path) -> None:
     (folder / "bytes").write_bytes(b"\xff\xfe")
     (folder / "wide").write_bytes("hunter2".encode("utf-16-le"))
     (folder / "marked").write_bytes("hunter2".encode("utf-8-sig"))
-    whys = {"pipe": "no plain file", "long": "longer than", "bytes": "is not text in UTF-8"}
+    whys = {
+        "pipe": "no plain file",
+        "long": "longer than 16384 bytes: name",
+        "bytes": "is not text in UTF-8",
+    }
     whys |= {"wide": "control characters", "marked": "byte order mark"}
     for name, why in whys.items():
         with pytest.raises(SecretUnreadableError, match=why) as caught:

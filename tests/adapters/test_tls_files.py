@@ -59,17 +59,23 @@ def test_the_serial_served_is_told(parts: Parts) -> None:
 
 
 def test_a_start_without_good_files_is_refused(parts: Parts) -> None:
-    """With words for each cause that name no key."""
+    """With words for each cause that name the files and what to do, and no key."""
     other = parts.authority.server()
+    certificate, key, bundle = parts.files.paths
     cases = {
-        "is not the certificate's": Pair(parts.first.certificate, other.key, ""),
-        "is valid from": parts.authority.server(ends_in=-60),
-        "is no PEM": Pair(b"junk", other.key, ""),
+        f"the key {key} is not the one of the certificate {certificate}: name two": Pair(
+            parts.first.certificate, other.key, ""
+        ),
+        f"the certificate {certificate} is valid from": parts.authority.server(ends_in=-60),
+        f"{certificate} or {key} is no PEM that can be read": Pair(b"junk", other.key, ""),
     }
     for words, pair in cases.items():
         parts.files.write(pair)
-        with pytest.raises(TlsFilesError, match=words):
+        with pytest.raises(TlsFilesError, match=re.escape(words)):
             parts.open()
+    parts.files.write(parts.first, b"junk")
+    with pytest.raises(TlsFilesError, match=re.escape(f"the client CA bundle {bundle} is no PEM of certificates: ")):
+        parts.open()
     parts.files.paths[1].unlink()
     with pytest.raises(TlsFilesError, match="cannot be read: No such file"):
         parts.open()

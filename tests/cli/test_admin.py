@@ -362,9 +362,10 @@ def test_secrets_come_from_a_file_or_stdin(
 def test_a_secret_needs_one_place(
     broker: ScriptedBroker, command: Command, tmp_path: Path, arguments: tuple[str, ...], _: object
 ) -> None:
-    """No place, two places, an empty file: exit 2, and nothing is sent."""
+    """No place, two places, an empty file, one without an end: exit 2, and nothing is sent."""
     empty = tmp_path / "empty"
     empty.write_text("\n")
+    endless = command(*arguments, "--secret-file", "/dev/zero")
 
     outcomes = [
         command(*arguments),
@@ -372,7 +373,8 @@ def test_a_secret_needs_one_place(
         command(*arguments, "--secret-file", empty),
     ]
 
-    assert [2, 2, 2] == [outcome.code for outcome in outcomes]
+    assert [2, 2, 2, 2] == [outcome.code for outcome in (*outcomes, endless)]
+    assert "/dev/zero: it is longer than 16384 characters: give the secret alone" in endless.err
     assert [] == broker.calls
 
 

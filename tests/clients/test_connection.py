@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,24 @@ def test_a_missing_tls_file_is_named() -> None:
 
     with pytest.raises(ConfigurationError, match=r"/nonexistent/ca\.pem"):
         connection.open_channel()
+
+
+@pytest.mark.parametrize("text", ["junk\n", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["ca"], "ca.pem holds no certificate: name the PEM file of the broker's authorities"),
+        (["cert", "cert_key"], "cert_key.pem are no certificate and its key: name the PEM files of both"),
+    ],
+)
+def test_a_tls_file_that_holds_none_is_named(tmp_path: Path, text: str, files: list[str], words: str) -> None:
+    """It is said before a call fails as if the broker were away, with the file and what belongs in it."""
+    given: dict[str, Any] = {name: tmp_path / f"{name}.pem" for name in files}
+    for path in given.values():
+        path.write_text(text)
+
+    with pytest.raises(ConfigurationError, match=re.escape(words)):
+        Connection.resolve("b.example:1", **given, environ={}).open_channel()
 
 
 def test_an_api_key_with_odd_characters_is_refused() -> None:

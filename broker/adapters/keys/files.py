@@ -75,7 +75,7 @@ def read_private_file(path: Path) -> str:
     finally:
         os.close(descriptor)
     if len(data) > MAX_FILE:
-        msg = f"the file {path} is longer than {MAX_FILE} bytes"
+        msg = f"the file {path} is longer than {MAX_FILE} bytes, which no key is: name the key's own file"
         raise KeyringError(msg)
     try:
         return data.decode()

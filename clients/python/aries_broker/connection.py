@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import ssl
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -130,15 +132,42 @@ class Connection:
         """Read the TLS files; None where TLS is not spoken.
 
         Raises:
-            ConfigurationError: one cannot be read.
+            ConfigurationError: one cannot be read, or does not hold what it should; gRPC tells no sooner than a call.
         """
         if not self.tls:
             return None
+        self._check_files()
         return grpc.ssl_channel_credentials(
             root_certificates=read_file(self.ca, MAX_TLS_FILE) if self.ca else None,
             private_key=read_file(self.cert_key, MAX_TLS_FILE) if self.cert_key else None,
             certificate_chain=read_file(self.cert, MAX_TLS_FILE) if self.cert else None,
         )
+
+    def _check_files(self) -> None:
+        """Make sure that the files hold what they should and the key is the certificate's.
+
+        Whether the certificate is still valid, and its algorithms strong enough, is for the broker to say.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        with suppress(ssl.SSLError):  # a library without levels
+            context.set_ciphers("DEFAULT:@SECLEVEL=0")
+        if self.ca:
+            try:
+                context.load_verify_locations(cadata=read_file(self.ca, MAX_TLS_FILE).decode("ascii", "ignore"))
+            except (ssl.SSLError, ValueError):
+                message = f"{self.ca} holds no certificate: name the PEM file of the broker's authorities"
+                raise ConfigurationError(message) from None
+        if self.cert and self.cert_key:
+            for path in (self.cert, self.cert_key):
+                read_file(path, MAX_TLS_FILE)
+            try:
+                context.load_cert_chain(self.cert, self.cert_key, password=lambda: "")  # asks nobody
+            except (OSError, ValueError):
+                message = (
+                    f"{self.cert} and {self.cert_key} are no certificate and its key: name the PEM files of both, "
+                    "the key's without a password"
+                )
+                raise ConfigurationError(message) from None
 
     def build_metadata(self) -> tuple[tuple[str, str], ...]:
         """Return what proves the caller in one call.
@@ -189,6 +218,6 @@ def read_file(path: Path, limit: int) -> bytes:
         message = f"cannot read {path}: {error.strerror}"
         raise ConfigurationError(message) from error
     if len(data) > limit:
-        message = f"cannot read {path}: it is longer than {limit} bytes"
+        message = f"cannot read {path}: it is longer than {limit} bytes; name a file that holds nothing else"
         raise ConfigurationError(message)
     return data

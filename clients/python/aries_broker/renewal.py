@@ -6,7 +6,6 @@ one that runs ends on the channel it began on.
 
 from __future__ import annotations
 
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -17,7 +16,7 @@ from typing import Final, Generic, TypeVar
 
 import grpc
 
-from aries_broker.connection import MAX_TLS_FILE, Connection, read_file
+from aries_broker.connection import Connection
 from aries_broker.errors import ConfigurationError
 
 LOOK_SECONDS: Final = 1.0
@@ -110,7 +109,7 @@ class Channels(Generic[T]):
             return
         with suppress(ConfigurationError):
             credentials = self._connection.load_credentials()
-            if not _fit(self._connection) or _stamp(self._files) != stamp:
+            if _stamp(self._files) != stamp:
                 return
             with self._lock:
                 if not self._closed:
@@ -128,21 +127,3 @@ def _stamp(files: Iterable[Path]) -> Stamp:
         else:
             found.append((seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_dev, seen.st_ino))
     return tuple(found)
-
-
-def _fit(connection: Connection) -> bool:
-    """Tell whether the files hold what they should and the key is the certificate's: gRPC tells no sooner than a call.
-
-    Whether the certificate is still valid, and its algorithms strong enough, is for the broker to say.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    with suppress(ssl.SSLError):  # a library without levels
-        context.set_ciphers("DEFAULT:@SECLEVEL=0")
-    try:
-        if connection.cert:
-            context.load_cert_chain(connection.cert, connection.cert_key, password=lambda: "")  # asks nobody
-        if connection.ca:
-            context.load_verify_locations(cadata=read_file(connection.ca, MAX_TLS_FILE).decode("ascii", "ignore"))
-    except (OSError, ValueError):
-        return False
-    return True
