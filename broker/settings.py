@@ -29,6 +29,9 @@ CLIENT_VARIABLES: Final = frozenset(
 )
 """What clients read, which may stand in the same environment."""
 
+MIGRATION_SETTINGS: Final = frozenset({"database_url", "log_level"})
+"""What `migrate` uses: it runs with the environment of a broker or without, before keys and certificates are there."""
+
 KEK_SCHEMES: Final = frozenset({"file", "aws-kms", "gcp-kms", "hcvault"})
 _POSTGRES: Final = frozenset({"postgresql", "postgresql+psycopg", "postgres"})
 _SQLITE: Final = frozenset({"sqlite", "sqlite+aiosqlite"})
@@ -58,7 +61,7 @@ class SettingsError(Exception):
 def _address(value: object) -> object:
     found = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
     if value is not None and (found is None or int(found[1]) > 65535):  # noqa: PLR2004 - the highest port
-        msg = "write host:port, as in 127.0.0.1:50051 or [::1]:50051"
+        msg = "write host:port, as in 127.0.0.1:50051 or [::1]:50051, the port from 0 to 65535"
         raise ValueError(msg)
     return value
 
@@ -207,22 +210,41 @@ def load(*, insecure_plaintext: bool = False) -> Settings:
         SettingsError: with every problem at once.
     """
     problems = list(_environment_problems(os.environ))
-    failed: set[str] = set()
-    try:
-        settings = Settings(insecure_plaintext=insecure_plaintext)
-    except ValidationError as error:
-        for wrong in error.errors(include_input=False, include_context=False, include_url=False):
-            name = str(wrong["loc"][0])
-            failed.add(name)
-            problems.append(problem(_what_to_do(wrong["type"], wrong["msg"]), name))
-        defaults: dict[str, Any] = {name: Settings.model_fields[name].default for name in failed}
-        settings = Settings(**defaults, insecure_plaintext=insecure_plaintext)
-    wrong_variables = {variable(name) for name in failed}
+    settings, wrong = _read(insecure_plaintext=insecure_plaintext)
+    problems += wrong.values()
+    wrong_variables = {variable(name) for name in wrong}
     problems += [found for found in cross_check(settings) if wrong_variables.isdisjoint(found.variables)]
     problems += _path_problems(settings)
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def load_for_migration() -> Settings:
+    """Return the settings of this process's environment for `migrate`, which serves nothing and opens no key.
+
+    Raises:
+        SettingsError: with every problem of what it uses.
+    """
+    problems = list(_environment_problems(os.environ))
+    settings, wrong = _read(insecure_plaintext=False)
+    problems += [found for name, found in wrong.items() if name in MIGRATION_SETTINGS]
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def _read(*, insecure_plaintext: bool) -> tuple[Settings, dict[str, Problem]]:
+    """Return the settings, and what is wrong by field; a field that is wrong has its default."""
+    try:
+        return Settings(insecure_plaintext=insecure_plaintext), {}
+    except ValidationError as error:
+        wrong: dict[str, Problem] = {}
+        for one in error.errors(include_input=False, include_context=False, include_url=False):
+            name = str(one["loc"][0])
+            wrong[name] = problem(_what_to_do(one["type"], one["msg"]), name)
+    defaults: dict[str, Any] = {name: Settings.model_fields[name].default for name in wrong}
+    return Settings(**defaults, insecure_plaintext=insecure_plaintext), wrong
 
 
 def _environment_problems(environ: Mapping[str, str]) -> Iterator[Problem]:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from broker.core.listening import AdminOn
 from broker.core.secret import Secret
-from broker.settings import CLIENT_VARIABLES, LogLevel, Settings, SettingsError, load
+from broker.settings import CLIENT_VARIABLES, LogLevel, Settings, SettingsError, load, load_for_migration
 from broker.settings_rules import cross_check
 
 POSTGRES = "postgresql://broker:hunter2@db.example/broker"
@@ -128,7 +128,7 @@ NO_URL = (
 NO_KEK = (
     "BROKER_KEK: write file:PATH, aws-kms://…, gcp-kms://… or hcvault://…; several with commas, the wrapping one first"
 )
-NO_ADDRESS = "write host:port, as in 127.0.0.1:50051 or [::1]:50051"
+NO_ADDRESS = "write host:port, as in 127.0.0.1:50051 or [::1]:50051, the port from 0 to 65535"
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,9 @@ NO_ADDRESS = "write host:port, as in 127.0.0.1:50051 or [::1]:50051"
         ("BROKER_DATABASE_URL", "postgresql://u:hunter2@[::1/x", NO_URL),
         ("BROKER_LISTEN", "50051", f"BROKER_LISTEN: {NO_ADDRESS}"),
         ("BROKER_LISTEN", "127.0.0.1:65536", f"BROKER_LISTEN: {NO_ADDRESS}"),
+        ("BROKER_LISTEN", "127.0.0.1:-1", f"BROKER_LISTEN: {NO_ADDRESS}"),
+        ("BROKER_HTTP_LISTEN", "127.0.0.1:70000", f"BROKER_HTTP_LISTEN: {NO_ADDRESS}"),
+        ("BROKER_MTLS_LISTEN", "127.0.0.1:99999999", f"BROKER_MTLS_LISTEN: {NO_ADDRESS}"),
         ("BROKER_LISTEN", "::1:50051", f"BROKER_LISTEN: {NO_ADDRESS}"),
         ("BROKER_HTTP_LISTEN", "http://127.0.0.1:8081", f"BROKER_HTTP_LISTEN: {NO_ADDRESS}"),
         ("BROKER_MTLS_LISTEN", "127.0.0.1", f"BROKER_MTLS_LISTEN: {NO_ADDRESS}"),
@@ -395,3 +398,25 @@ def test_settings_are_frozen() -> None:
     """Nobody changes a setting once it is read."""
     with pytest.raises(ValidationError):
         load().listen = "0.0.0.0:1"
+
+
+def test_migrate_needs_the_database_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else a broker needs may be missing, elsewhere or wrong: nothing of it is used."""
+    for name, value in {
+        "BROKER_DATABASE_URL": POSTGRES,
+        "BROKER_LISTEN": "0.0.0.0:nonsense",
+        "BROKER_TLS_CERT": "/nowhere/cert.pem",
+        "BROKER_BOOTSTRAP_ADMIN_KEY_FILE": "/nowhere/key",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert POSTGRES == (load_for_migration().database_url or Secret("none")).reveal()
+
+
+def test_migrate_tells_what_is_wrong_of_what_it_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The URL, the level of its logs, and names that nobody knows, all at once."""
+    for name in ("BROKER_DATABASE_URL", "BROKER_LOG_LEVEL", "BROKER_KEKK", "BROKER_KEK"):
+        monkeypatch.setenv(name, "nonsense")
+    with pytest.raises(SettingsError) as caught:
+        load_for_migration()
+    told = [problem.variables for problem in caught.value.problems]
+    assert [("BROKER_KEKK",), ("BROKER_DATABASE_URL",), ("BROKER_LOG_LEVEL",)] == told

@@ -39,7 +39,7 @@ def migrate(*, json: Json = False) -> None:
     from broker import main, settings  # noqa: PLC0415
     from broker.adapters.sql.migrate import tables_version  # noqa: PLC0415
 
-    main.migrate(settings.load())
+    main.migrate(settings.load_for_migration())
     if json:
         print_json({"tables": tables_version()})
     else:

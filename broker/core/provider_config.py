@@ -108,7 +108,7 @@ def url_problem(url: str, *, insecure_loopback: bool) -> str | None:
         origin_of(url)
         parts = urlsplit(url)
     except ValueError:
-        return "must be an absolute URL"
+        return "must be an absolute URL, its port from 0 to 65535"
     if parts.username is not None or parts.password is not None:
         return "holds no user name or password"
     if "#" in url:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from broker.adapters.keys.files import make_kek_file
 from broker.adapters.sql.migrate import tables_version
 from tests.support.postgres import PostgresServer
 
@@ -29,9 +28,8 @@ def migrate(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedPr
 
 @pytest.mark.timeout(60)
 def test_the_tables_are_made_and_named(postgres: PostgresServer, tmp_path: Path) -> None:
-    """A line for people, one object for programs; a second time changes nothing."""
-    make_kek_file(tmp_path / "kek")
-    env = {"BROKER_DATABASE_URL": postgres.url(postgres.create_database()), "BROKER_KEK": f"file:{tmp_path / 'kek'}"}
+    """A line for people, one object for programs; a second time changes nothing. It needs no key."""
+    env = {"BROKER_DATABASE_URL": postgres.url(postgres.create_database())}
 
     first = migrate(tmp_path, **env)
     again = migrate(tmp_path, "--json", **env)

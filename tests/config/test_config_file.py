@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.adapters.config_file import ConfigFileError, parse_config, read_config
+from broker.adapters.config_file import ConfigFileError, known_problems, parse_config, read_config
 from broker.adapters.config_schema import SecretReference
 from broker.adapters.strict_yaml import MAX_BYTES
 from broker.core.config import WindowConfig
@@ -478,3 +478,23 @@ def test_a_file_that_is_not_there_or_no_text_is_told(tmp_path: Path) -> None:
     path.write_text(WHOLE)
     assert stat.S_ISREG(path.stat().st_mode)
     assert read_config(path).config == parse_config(WHOLE).config
+
+
+@pytest.mark.parametrize("port", ["65536", "-1", "none"])
+def test_a_port_there_is_not_is_told(port: str) -> None:
+    """In every URL the broker would connect to, with its line."""
+    url = f"https://a.example:{port}"
+    text = f"""\
+revision: 1
+providers:
+  - {{name: one, preset: aries, base_url: "{url}", authorize_url: "{url}/authorize"}}
+  - {{name: two, preset: generic, issuer: "{url}", endpoint_origins: ["{url}"], api_origins: ["{url}"]}}
+issuers:
+  - {{name: k8s, issuer: "https://i.example", audience: aries-broker, jwks_uri: "{url}/keys"}}
+"""
+    found = known_problems(parse_config(text))
+    fields = ("[0].base_url", "[0].authorize_url", "[1].issuer", "[1].endpoint_origins[0]", "[1].api_origins[0]")
+    assert {f"providers{field}" for field in fields} | {"issuers[0].jwks_uri"} == {problem.field for problem in found}
+    providers = {problem.message for problem in found if problem.field.startswith("providers")}
+    assert {"must be an absolute URL, its port from 0 to 65535"} == providers
+    assert {3, 4, 6} == {problem.line for problem in found}
