@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeVar
 
 from sqlalchemy import Engine
@@ -20,17 +21,22 @@ from broker.adapters.clock import SystemClock
 from broker.adapters.data_folder import DataFolder
 from broker.adapters.evidence_file import FileEvidence, NoEvidence, open_evidence
 from broker.adapters.http_exchange import HttpExchange
+from broker.adapters.journal import FILE_NAME as JOURNAL_FILE
 from broker.adapters.journal import FileJournal, open_journal
 from broker.adapters.keys.kek import open_kek, open_or_make_local_kek
 from broker.adapters.keys.keyring import Keyring, open_keyring
 from broker.adapters.memory.buckets import MemoryBuckets
 from broker.adapters.metrics import Metrics
 from broker.adapters.provider_http import ProviderHttp
+from broker.adapters.sql.database import FILE_NAME as DATABASE_FILE
 from broker.adapters.sql.database import SqlStore, open_database
+from broker.adapters.sql.lost_file import refuse_lost_file
 from broker.core.grant_state import RedeemTimes
 from broker.flows.catalog_view import CatalogView
 from broker.flows.heart import Heart
 from broker.settings import Settings
+
+AUDIT_FILE: Final = "audit.db"
 
 TIMES: Final = RedeemTimes(
     lease=15_000,
@@ -108,6 +114,10 @@ async def foundation(settings: Settings, seams: Seams) -> AsyncIterator[Foundati
         evidence = _evidence(settings)
         if isinstance(evidence, FileEvidence):
             stack.callback(evidence.close)
+        if not settings.is_postgres:
+            refuse_lost_file(
+                settings.data_dir / DATABASE_FILE, signs_of_life(settings, journal_is_empty=journal_file.is_empty)
+            )
         database = await open_database(database_url(settings), folder)
         stack.push_async_callback(database.aclose)
         keks = [
@@ -164,10 +174,21 @@ def database_url(settings: Settings) -> str | None:
     return settings.database_url.reveal() if settings.is_postgres and settings.database_url is not None else None
 
 
+def signs_of_life(settings: Settings, *, journal_is_empty: bool) -> Iterator[Path]:
+    """Yield the files that hold something only once there was a database.
+
+    The audit log is opened after the database, and an entry of the journal is a token that was received. Keys are no
+    sign: operators may put them there before, and a first start that ended half way leaves them, with an empty journal.
+    """
+    yield settings.data_dir / AUDIT_FILE
+    if not journal_is_empty:
+        yield settings.data_dir / JOURNAL_FILE
+
+
 def _audit_table(settings: Settings, store: SqlStore) -> tuple[Engine, SqliteAuditTable | PostgresAuditTable]:
     url = database_url(settings)
     if url is not None:
         engine = postgres_audit_engine(url)
         return engine, PostgresAuditTable(engine)
-    engine = sqlite_audit_engine(settings.data_dir / "audit.db")
+    engine = sqlite_audit_engine(settings.data_dir / AUDIT_FILE)
     return engine, SqliteAuditTable(engine, store.version)

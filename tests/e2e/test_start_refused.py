@@ -13,7 +13,7 @@ from broker.adapters.data_folder import DataFolder
 from broker.adapters.keys.kek import open_or_make_local_kek
 from broker.adapters.keys.keyring import open_keyring
 from broker.adapters.sql.database import open_database
-from tests.support.broker import NotServingError, start_broker
+from tests.support.broker import NotServingError, running_broker, start_broker
 from tests.support.canary import new_secret
 from tests.support.postgres import PostgresServer
 from tests.support.world import make_keys, postgres_environment
@@ -103,6 +103,23 @@ async def test_data_without_its_key(tmp_path: Path) -> None:
     said = await _refused(data)
     assert "kek.json" in said
     assert not (data / "kek.json").exists()
+
+
+async def test_a_folder_without_its_database(tmp_path: Path) -> None:
+    """Where a broker lived none begins anew by itself; on purpose, as the message says, it does, with the old key."""
+    data = tmp_path / "data"
+    async with running_broker(data):
+        pass
+    (data / "broker.db").unlink()
+    said = await _refused(data)
+    for expected in ("as audit.db tells", "put back the database from the backup", "begin anew on purpose"):
+        assert expected in said
+    assert not (data / "broker.db").exists()
+    key = (data / "kek.json").read_text()
+    (data / "audit.db").unlink()
+    (data / "broker.db").touch(mode=0o600)  # so far came a first start that ended half way
+    async with running_broker(data):
+        assert key == (data / "kek.json").read_text()
 
 
 async def test_no_first_admin(postgres: PostgresServer, tmp_path: Path) -> None:
