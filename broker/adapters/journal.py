@@ -35,6 +35,7 @@ PLACE_BYTES: Final = 32 * 1024
 
 _MAGIC: Final = b"aries-broker journal 1\n"
 _ID_BYTES: Final = 16
+_AT_ONCE: Final = 1024 * 1024
 _LENGTH_BYTES: Final = 4
 _FRONT_BYTES: Final = _LENGTH_BYTES + hashlib.sha256().digest_size
 
@@ -57,9 +58,9 @@ class FileJournal:
         return self._volume
 
     @property
-    def is_empty(self) -> bool:
-        """Whether it holds no entry."""
-        return not self._holding
+    def held(self) -> int:
+        """How many entries it holds."""
+        return len(self._holding)
 
     def reserve(self) -> int | None:
         """Take a free place, or None when there is none."""
@@ -145,10 +146,10 @@ def _make(path: Path) -> None:
         unfinished.unlink()
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        for place in range(PLACES):  # written, not only allocated: what is there already needs no room when it changes
-            _write_all(descriptor, bytes(PLACE_BYTES), _offset(place))
-        _write_all(descriptor, (_MAGIC + secrets.token_bytes(_ID_BYTES)).ljust(PLACE_BYTES, b"\0"), 0)
-        os.fsync(descriptor)
+        _fill(descriptor)
+    except BaseException:
+        unfinished.unlink()
+        raise
     finally:
         os.close(descriptor)
     unfinished.rename(path)
@@ -157,6 +158,15 @@ def _make(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _fill(descriptor: int) -> None:
+    """Write every byte, not only allocate it: what was written needs no more room when it changes."""
+    zeros = bytes(_AT_ONCE)
+    for offset in range(0, _offset(PLACES), _AT_ONCE):
+        _write_all(descriptor, zeros[: _offset(PLACES) - offset], offset)
+    _write_all(descriptor, _MAGIC + secrets.token_bytes(_ID_BYTES), 0)
+    os.fsync(descriptor)
 
 
 def _write_all(descriptor: int, data: bytes, offset: int) -> None:
@@ -172,7 +182,10 @@ def _offset(place: int) -> int:
 def _read_volume(descriptor: int, path: Path) -> str:
     header = os.pread(descriptor, len(_MAGIC) + _ID_BYTES, 0)
     if not header.startswith(_MAGIC) or os.fstat(descriptor).st_size != _offset(PLACES):
-        msg = f"the journal {path} is of another version of the broker: start that version once, to empty it"
+        msg = (
+            f"the journal {path} is of another version of the broker, or damaged: start that version once to empty it, "
+            "or move the file away, with whatever was received and not stored"
+        )
         raise DataFolderRefusedError(msg)
     return header[len(_MAGIC) :].hex()
 
@@ -218,6 +231,6 @@ def _from_bytes(payload: bytes) -> ReceivedToken:
             from_json(kept["event"]),
             kept["announce"],
         )
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         msg = "the journal holds an entry that only a newer version of the broker can read: start that one once"
         raise DataFolderRefusedError(msg) from error

@@ -82,7 +82,7 @@ class Metrics:
         )
         self._journal = Gauge(
             "aries_broker_journal_entries",
-            "Received refresh tokens that only this process's journal holds.",
+            "Received refresh tokens that this process's journal holds, since only it has them.",
             registry=registry,
         )
         self._journal_failures = Counter(

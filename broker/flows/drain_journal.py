@@ -42,6 +42,7 @@ class DrainJournal:
 
     async def __call__(self) -> None:
         """Store what is left; what cannot be stored now stays for the next call."""
+        self._telemetry.journal_holds(self._journal.held)
         for place, received in list(self._left.items()):
             try:
                 await self._store(place, received)
@@ -88,4 +89,5 @@ class DrainJournal:
             self._telemetry.journal_failed(received.grant_id)
             return
         self._journal.release(place)
+        self._telemetry.journal_holds(self._journal.held)
         del self._left[place]

@@ -149,7 +149,7 @@ async def _serve(settings: Settings, config: Path | None, seams: Seams) -> bool:
                 log.info("stopping")
             await asyncio.gather(tokens.aclose(REDEEM_GRACE), admin.import_grant.aclose(REDEEM_GRACE))
             await tokens.rollback.look()
-        if not base.journal.is_empty:
+        if base.journal.held:
             log.error("journal_not_empty")  # and the next start on this volume goes on with it
             life.failed = True
         try:

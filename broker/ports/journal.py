@@ -38,8 +38,8 @@ class Journal(Protocol):
         """The data volume's id."""
 
     @property
-    def is_empty(self) -> bool:
-        """Whether it holds no entry."""
+    def held(self) -> int:
+        """How many entries it holds, or may hold."""
 
     def reserve(self) -> int | None:
         """Take a free place, or None when there is none."""

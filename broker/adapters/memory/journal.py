@@ -25,9 +25,9 @@ class MemoryJournal:
         self._found: tuple[tuple[int, ReceivedToken], ...] = ()
 
     @property
-    def is_empty(self) -> bool:
-        """Whether it holds no entry."""
-        return not self.entries
+    def held(self) -> int:
+        """How many entries it holds."""
+        return len(self.entries)
 
     def reserve(self) -> int | None:
         """Take a free place, or None when there is none."""
