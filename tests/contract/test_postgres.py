@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,39 +19,48 @@ from broker.core import lease
 from broker.core.errors import StoreUnavailableError
 from broker.core.models import Kind
 from broker.ports import LiveGrantError, ObjectChange
-from tests.contract.backends import DATA_KEYS, EVENT, SEALED, open_sql
+from tests.contract.backends import DATA_KEYS, EVENT, SEALED, SqlBackend, open_sql
 from tests.contract.test_redeem import consented_grant, sent
 from tests.support.postgres import PostgresServer, running_postgres
 
+OpenStore = Callable[..., Awaitable[SqlBackend]]
 
-async def test_two_processes_race_for_one_lease(postgres_url: str, tmp_path: Path) -> None:
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def open_store(tmp_path: Path) -> AsyncIterator[OpenStore]:
+    """Open stores that are closed however the test ends: what stays open fails tests it has nothing to do with."""
+    async with AsyncExitStack() as stack:
+
+        async def open_one(url: str, name: str = "data") -> SqlBackend:
+            return await stack.enter_async_context(aclosing(await open_sql(url, tmp_path / name)))
+
+        yield open_one
+
+
+async def test_two_processes_race_for_one_lease(postgres_url: str, open_store: OpenStore) -> None:
     """Two stores on one database: of many takers one wins, whichever store they came through."""
-    stores = [await open_sql(postgres_url, tmp_path / name) for name in "ab"]
+    stores = [await open_store(postgres_url, name) for name in "ab"]
     await stores[0].data_keys.add_first_data_keys(DATA_KEYS)
     grant_id = await consented_grant(stores[0])
     taken = await asyncio.gather(*(stores[n % 2].store.apply(grant_id, lease.Take(f"owner-{n}")) for n in range(8)))
-    for store in stores:
-        await store.aclose()
     assert 1 == sum(state is not None for state in taken)
 
 
-async def test_two_processes_see_each_others_configuration(postgres_url: str, tmp_path: Path) -> None:
+async def test_two_processes_see_each_others_configuration(postgres_url: str, open_store: OpenStore) -> None:
     """A version and a grant written through one store are read through the other."""
-    one, other = [await open_sql(postgres_url, tmp_path / name) for name in "ab"]
+    one, other = [await open_store(postgres_url, name) for name in "ab"]
     await one.data_keys.add_first_data_keys(DATA_KEYS)
     grant_id = await consented_grant(one)
     seen = (await other.store.read_version(), await other.store.get_grant(grant_id))
     expected = (await one.store.read_version(), await one.store.get_grant(grant_id))
-    await one.aclose()
-    await other.aclose()
     assert expected == seen
 
 
 async def test_a_backend_killed_before_commit_is_a_clean_failure(
-    postgres: PostgresServer, postgres_url: str, tmp_path: Path
+    postgres: PostgresServer, postgres_url: str, open_store: OpenStore
 ) -> None:
     """The connection dies under a transaction: nothing is written, the cause is named, the next call works."""
-    backend = await open_sql(postgres_url, tmp_path)
+    backend = await open_store(postgres_url)
     await backend.data_keys.add_first_data_keys(DATA_KEYS)
 
     async def work(connection: AsyncConnection) -> None:
@@ -59,15 +71,14 @@ async def test_a_backend_killed_before_commit_is_a_clean_failure(
     with pytest.raises(StoreUnavailableError) as refused:
         await backend.database._lanes.write(work, lane=Lane.COMMIT)
     version = await backend.store.read_version()
-    await backend.aclose()
     assert ("commit", 0) == (refused.value.cause, version)
 
 
 async def test_all_connections_killed_between_calls_is_not_noticed(
-    postgres: PostgresServer, postgres_url: str, tmp_path: Path
+    postgres: PostgresServer, postgres_url: str, open_store: OpenStore
 ) -> None:
     """Pooled connections that died while idle are replaced before they are used."""
-    backend = await open_sql(postgres_url, tmp_path)
+    backend = await open_store(postgres_url)
     await backend.data_keys.add_first_data_keys(DATA_KEYS)
     grant_id = await consented_grant(backend)
     others = "pid <> pg_backend_pid() AND application_name = 'aries-broker'"
@@ -76,13 +87,12 @@ async def test_all_connections_killed_between_calls_is_not_noticed(
         f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}",  # noqa: S608 - words of ours
     )
     taken = await backend.store.apply(grant_id, lease.Take("me"))
-    await backend.aclose()
     assert taken is not None
 
 
-async def test_a_removal_waits_for_the_token_that_lands(postgres_url: str, tmp_path: Path) -> None:
+async def test_a_removal_waits_for_the_token_that_lands(postgres_url: str, open_store: OpenStore) -> None:
     """A quarantined grant whose late token is being kept is not removed with it: the row is locked before the look."""
-    backend = await open_sql(postgres_url, tmp_path)
+    backend = await open_store(postgres_url)
     await backend.data_keys.add_first_data_keys(DATA_KEYS)
     grant_id = await consented_grant(backend)
     state = await sent(backend, grant_id)
@@ -105,12 +115,11 @@ async def test_a_removal_waits_for_the_token_that_lands(postgres_url: str, tmp_p
     await keeper
     with pytest.raises(LiveGrantError):
         await removal
-    await backend.aclose()
 
 
-async def test_a_database_that_hangs_is_given_up_within_a_second(postgres_url: str, tmp_path: Path) -> None:
+async def test_a_database_that_hangs_is_given_up_within_a_second(postgres_url: str, open_store: OpenStore) -> None:
     """Reading the version ends within its second while somebody holds the table."""
-    backend = await open_sql(postgres_url, tmp_path)
+    backend = await open_store(postgres_url)
     held, go_on = asyncio.Event(), asyncio.Event()
 
     async def hold(connection: AsyncConnection) -> None:
@@ -126,15 +135,14 @@ async def test_a_database_that_hangs_is_given_up_within_a_second(postgres_url: s
     took = asyncio.get_running_loop().time() - started
     go_on.set()
     await holder
-    await backend.aclose()
     assert ("timeout", True) == (refused.value.cause, took < 2)
 
 
-async def test_every_write_waits_for_the_disk(postgres: PostgresServer, migrated: str, tmp_path: Path) -> None:
+async def test_every_write_waits_for_the_disk(postgres: PostgresServer, migrated: str, open_store: OpenStore) -> None:
     """A role that turned synchronous commit off does not turn it off for the broker's commits."""
     postgres.execute("CREATE ROLE hasty SUPERUSER LOGIN")
     postgres.execute("ALTER ROLE hasty SET synchronous_commit = off")
-    backend = await open_sql(postgres.url(migrated).replace("broker@", "hasty@"), tmp_path)
+    backend = await open_store(postgres.url(migrated).replace("broker@", "hasty@"))
     settings = []
 
     async def work(connection: AsyncConnection) -> None:
@@ -142,7 +150,6 @@ async def test_every_write_waits_for_the_disk(postgres: PostgresServer, migrated
 
     for lane in Lane:
         await backend.database._lanes.write(work, lane=lane)
-    await backend.aclose()
     assert ["on", "on"] == settings
 
 
@@ -161,9 +168,9 @@ async def test_a_pool_too_small_for_the_lanes_is_refused(postgres_url: str, tmp_
         await open_sql(postgres_url, tmp_path, pool_size=2)
 
 
-async def test_a_literal_name_is_looked_up_by_index(postgres_url: str, tmp_path: Path) -> None:
+async def test_a_literal_name_is_looked_up_by_index(postgres_url: str, open_store: OpenStore) -> None:
     """Neither a literal name nor a prefix reads the whole table."""
-    backend = await open_sql(postgres_url, tmp_path)
+    backend = await open_store(postgres_url)
 
     async def plan(connection: AsyncConnection, condition: str) -> str:
         await connection.execute(text("SET LOCAL enable_seqscan = off"))  # the table is empty
@@ -172,5 +179,4 @@ async def test_a_literal_name_is_looked_up_by_index(postgres_url: str, tmp_path:
 
     conditions = ("name IN ('a', 'b')", "name >= 'desk-' ORDER BY name LIMIT 5")
     plans = [await backend.database._lanes.write(partial(plan, condition=condition)) for condition in conditions]
-    await backend.aclose()
     assert [True, True] == ["uq_grants_name" in plan for plan in plans]

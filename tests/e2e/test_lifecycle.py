@@ -166,6 +166,8 @@ async def _is_closed(address: str) -> bool:
         _, writer = await asyncio.open_connection(host, int(port))
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # it waited to be taken when the listener closed: the next one is refused
+        return False
     writer.close()
     return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
@@ -124,8 +125,14 @@ async def test_what_a_probe_sends_is_parsed(live: Live) -> None:
 
 
 async def _connected(live: Live, count: int, *pieces: bytes) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Return connections that sent something and wait."""
-    made = [await asyncio.open_connection("127.0.0.1", live.client.base_url.port) for _ in range(count)]
+    """Return connections that sent something and wait, with little room for answers."""
+    made = []
+    for _ in range(count):
+        connecting = socket.socket()
+        connecting.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connecting.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        await asyncio.get_running_loop().sock_connect(connecting, ("127.0.0.1", live.client.base_url.port))
+        made.append(await asyncio.open_connection(sock=connecting))
     for _, writer in made:
         writer.writelines(pieces)
     return made
