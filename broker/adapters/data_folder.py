@@ -53,7 +53,7 @@ def _make_private(path: Path) -> None:
     except OSError as error:
         msg = f"the data folder {path} cannot be made private to this user: {error.strerror}"
         raise DataFolderRefusedError(msg) from error
-    kind = file_system_of(path.resolve(), Path("/proc/self/mounts").read_text(encoding="utf-8"))
+    kind = file_system_of(path.resolve(), os.fsdecode(Path("/proc/self/mounts").read_bytes()))
     if is_network(kind):
         msg = (
             f"the data folder {path} lies on a network file system ({kind}), whose locks cannot be trusted: "
