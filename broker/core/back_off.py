@@ -17,8 +17,9 @@ def back_off(failures: int, retry_after: float | None, spread: float) -> int:
     Args:
         failures: how often in a row it failed before this time.
         retry_after: seconds the provider asked for; never less than that, but bounded all the same.
-        spread: a random number from 0 to 1, so that grants that failed together do not come back together.
+        spread: a random number from 0 to 1, so that grants that failed together do not come back together: up to a
+            quarter is added, to the longest wait as well.
     """
-    waits = min(LONGEST, FIRST << min(failures, _DOUBLINGS))
+    waits = FIRST << min(failures, _DOUBLINGS)
     wanted = 0 if retry_after is None else round(retry_after * 1000)
-    return min(LONGEST, round(max(waits, wanted) * (1 + spread / 4)))
+    return round(min(LONGEST, max(waits, wanted)) * (1 + spread / 4))

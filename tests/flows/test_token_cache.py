@@ -8,7 +8,7 @@ from broker.core.errors import ScopeNotGrantedError
 from broker.core.models import AccessTokenKey
 from broker.core.secret import Secret
 from broker.flows import token_cache
-from broker.flows.token_cache import CachedToken, TokenCache, least_life
+from broker.flows.token_cache import CachedToken, Need, TokenCache, least_life
 
 ORIGIN = "https://provider.example"
 KEY = AccessTokenKey("g1", 1, "c1:app", ("order:execution",))
@@ -40,6 +40,25 @@ def test_token_is_served_until_shortly_before_its_end(life: float, boottime: flo
     cache = TokenCache()
     cache.put(token(life=life, ends_at=life))
     assert expected == (cache.find(KEY, ORIGIN, boottime) is not None)
+
+
+@pytest.mark.parametrize(
+    ("need", "boottime", "met"),
+    [
+        (Need(), 3540.0, True),
+        (Need(), 3540.1, False),
+        (Need(600.0), 3000.0, True),
+        (Need(600.0), 3000.1, False),
+        (Need(1.0), 3594.9, True),
+        (Need(1.0), 3595.1, False),
+        (Need(unlike="f1"), 0.0, False),
+        (Need(unlike="f2"), 0.0, True),
+        (Need(600.0, "f2"), 3000.1, False),
+    ],
+)
+def test_what_a_token_has_to_be(need: Need, boottime: float, met: bool) -> None:
+    """It lives as long as is wanted, may still be handed out, and is not the one that does not do."""
+    assert met == need.met_by(token(), boottime)
 
 
 @pytest.mark.parametrize(
