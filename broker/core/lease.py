@@ -69,6 +69,8 @@ Why each of the less obvious conditions is there; the checker finds the loss wit
   owner was paused or still reads. Whoever would send again has to raise the attempt, which fences that owner off.
 - NotSent from `prepared` gives the lease back at once instead of making others wait for its end. It closes its send:
   said twice, since the answer of the first commit was lost, it must not be taken off the count twice.
+- A token of so long ago that spent ones of its time are forgotten may be one of them, brought once more by a journal
+  that was away: kept, but not new.
 - A probe that was not sent, or not read, does not count: it taught nothing and risked nothing.
 - A token leaves `current` when it was rotated, refused, of an older login, or adopted away. Only the last can leave its
   fate open; if the adopted one descends from it, it is spent and never sent again.
@@ -99,6 +101,9 @@ from broker.core.grant_state import (
 
 MAX_SENDS: Final = 3
 """Sends of one token inside its replay window."""
+
+GENERATIONS_KEPT: Final = 100
+"""Spent tokens of so many generations stay: to be known again if somebody brings one, and to be revoked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,6 +403,8 @@ def _sent(state: GrantState, event: Sent, now: int, times: RedeemTimes) -> Grant
 def _land(state: GrantState, event: Land, now: int) -> GrantState:
     """Keep unconditionally; move `current` only when the fences allow it."""
     received = KeptToken(event.fingerprint, event.consent, event.attempt, event.generation, received_at=now)
+    if may_be_forgotten(state, event):
+        received = replace(received, first_sent_at=now)
     kept = replace(state, tokens=_keep(state, received))
     mine = state.attempt == event.attempt
     if (
@@ -418,6 +425,11 @@ def _land(state: GrantState, event: Land, now: int) -> GrantState:
         health=Health.OK,
         failures=0,
     )
+
+
+def may_be_forgotten(state: GrantState, event: Land) -> bool:
+    """Tell whether a token, if it was spent, would be known no more: it must not be taken for a new one."""
+    return event.generation < state.generation - GENERATIONS_KEPT
 
 
 def _not_rotated(state: GrantState, event: NotRotated) -> GrantState | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from broker.core import lease
-from broker.core.grant_state import GrantState, Health, Hold, KeptToken, OpenSend, Phase, to_revoke
+from broker.core.grant_state import GrantState, Health, Hold, KeptToken, OpenSend, Phase, is_new, to_revoke
 from broker.core.models import Kind
 from broker.core.sealing import Sealed
 from broker.ports import ObjectChange
@@ -149,6 +149,11 @@ async def test_spent_tokens_of_long_ago_are_forgotten(backend: Backend) -> None:
     await backend.store.keep_and_land(grant_id, lease.Land(141, 141, 1, "t1"), SEALED, EVENT)
     left = {token.fingerprint for token in (await state_of(backend, grant_id)).tokens}
     assert {"never-sent", "t0", "t1", *(f"spent-{number}" for number in range(42, 140))} == left
+    for number in (1, 41, 50):  # a journal that was away brings them once more
+        await backend.store.keep_and_land(grant_id, lease.Land(number, number, 1, f"spent-{number}"), SEALED, EVENT)
+    state = await state_of(backend, grant_id)
+    assert ["never-sent"] == [token.fingerprint for token in state.tokens if is_new(state, token)]
+    assert await backend.store.refresh_token(grant_id, "spent-1") is not None
 
 
 async def test_a_removed_grant_leaves_nothing(backend: Backend) -> None:

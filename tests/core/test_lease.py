@@ -255,6 +255,15 @@ def test_a_fenced_off_token_is_kept(state: GrantState, event: Land) -> None:
     assert replace(state, tokens=(*state.tokens, kept)) == step(state, event, NOW, TIMES)
 
 
+@pytest.mark.parametrize(("generation", "new"), [(100, True), (101, True), (99, False), (0, False)])
+def test_a_token_of_long_ago_is_not_new(generation: int, new: bool) -> None:
+    """If it was spent, that is known no more: it is kept, and never adopted as if nobody had sent it."""
+    state = replace(UNKNOWN, generation=200)
+    kept = after(state, Land(5, generation, 1, "t7")).tokens[-1]
+    assert ("t7", None if new else NOW) == (kept.fingerprint, kept.first_sent_at)
+    assert new == is_new(state, kept)
+
+
 def test_landing_twice_changes_nothing() -> None:
     """A commit whose answer was lost may be run again."""
     once = after(SENT, Land(6, 3, 1, "t2"))

@@ -28,7 +28,6 @@ from broker.core.settled import settled
 from broker.ports import AttemptRecord, GrantReading, StoredRefreshToken
 
 _ATTEMPTS_KEPT: Final = 200
-_GENERATIONS_KEPT: Final = 100
 
 
 class MemoryGrants(Base):
@@ -167,7 +166,7 @@ class MemoryGrants(Base):
 
     def _forget_spent(self, grant_id: str, state: GrantState) -> None:
         """Forget spent tokens of long ago, but those the provider is to be told of."""
-        first = state.generation - _GENERATIONS_KEPT
+        first = state.generation - lease.GENERATIONS_KEPT
         told_of = {token.fingerprint for token in to_revoke(state)}
         tokens = tuple(
             token

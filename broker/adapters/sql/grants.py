@@ -154,6 +154,8 @@ class SqlGrants(Part):
             version = (await lock_control(connection)).version + 1 if announce else None
             before = await grant_row.lock(connection, grant_id)
             token = refresh_tokens.kept(land.fingerprint, land.consent, land.attempt, land.generation, sealed)
+            if before is not None and lease.may_be_forgotten(before, land):
+                token["first_sent_at"] = now_ms()
             await refresh_tokens.keep(connection, grant_id, token)
             await put_event(connection, event_id, received)
             await count_rotation(connection)
@@ -162,7 +164,7 @@ class SqlGrants(Part):
             after = await steps.land(connection, grant_id, land, before)
             if after.generation == before.generation:
                 return after
-            spent = after.generation - refresh_tokens.GENERATIONS_KEPT
+            spent = after.generation - lease.GENERATIONS_KEPT
             await refresh_tokens.forget_spent(connection, grant_id, spent, after.current)
             if version is not None:
                 await self._end_older(connection, grant_id, land.attempt, version)

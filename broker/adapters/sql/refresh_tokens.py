@@ -15,9 +15,6 @@ from broker.adapters.sql.tables import refresh_tokens as t
 from broker.core.grant_state import Hold, KeptToken
 from broker.core.sealing import Sealed
 
-GENERATIONS_KEPT: Final = 100
-"""Spent tokens of so many generations stay: to be known again if somebody brings one, and to be revoked."""
-
 _KEY: Final = ("grant_id", "fingerprint")
 _NEVER_SENT: Final = and_(t.c.first_sent_at.is_(None), t.c.refused_at.is_(None))
 _NEWEST_FIRST: Final = (t.c.received_at.desc(), t.c.attempt.desc(), t.c.fingerprint.desc())
