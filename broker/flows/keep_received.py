@@ -26,7 +26,6 @@ class KeepReceived:
         self._journal = journal
         self._telemetry = telemetry
         self._times = times
-        self._journalled = 0
 
     def reserve(self) -> int:
         """Take a place in the journal for what a request may bring; nothing is sent without one.
@@ -50,6 +49,9 @@ class KeepReceived:
             received: the token, sealed, and how it is to land.
             place: in the journal.
             trouble: told of each failure of the store.
+
+        What is no error of the store's but a mistake of ours is raised, with the token in the journal for a process
+        that makes it no more.
         """
         first_failure = asyncio.Event()
 
@@ -65,7 +67,8 @@ class KeepReceived:
             )
         finally:
             failing.cancel()
-        journalled = not storing.done() and await self._write(place, received)
+        stored = storing.done() and storing.exception() is None
+        journalled = not stored and await self._write(place, received)
         state = await storing
         if journalled:
             await self._clear(received, place)
@@ -90,7 +93,7 @@ class KeepReceived:
         except JournalError:
             self._telemetry.journal_failed(received.grant_id)
             return False
-        self._count(+1)
+        self._telemetry.journal_holds(self._journal.held)
         return True
 
     async def _clear(self, received: ReceivedToken, place: int) -> None:
@@ -98,9 +101,4 @@ class KeepReceived:
             await self._journal.clear(place)
         except JournalError:  # the next start finds the entry once more, and storing it again changes nothing
             self._telemetry.journal_failed(received.grant_id)
-        else:
-            self._count(-1)
-
-    def _count(self, change: int) -> None:
-        self._journalled += change
-        self._telemetry.journal_holds(self._journalled)
+        self._telemetry.journal_holds(self._journal.held)

@@ -95,6 +95,14 @@ async def test_a_token_is_had_by_its_fingerprint_until_it_is_revoked(backend: Ba
     )
 
 
+async def test_a_wiped_token_does_not_come_back(backend: Backend) -> None:
+    """A journal that brings it once more changes nothing."""
+    grant_id = await consented_grant(backend)
+    await backend.store.apply(grant_id, lease.TokenRevoked("t0"))
+    await backend.store.keep_and_land(grant_id, lease.Land(1, 0, 1, "t0"), SEALED, EVENT)
+    assert await backend.store.refresh_token(grant_id, "t0") is None
+
+
 @pytest.mark.parametrize("ending", ["revoked", "consented anew"])
 async def test_a_late_token_has_to_be_revoked(backend: Backend, ending: str) -> None:
     """A token received after its grant or its login ended is kept, and somebody is told to revoke it, till it is."""

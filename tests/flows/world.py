@@ -167,6 +167,14 @@ async def let_pass(clock: ManualClock, task: asyncio.Future[T]) -> T:
     return await task
 
 
+async def crash() -> None:
+    """End all that runs, as the end of its processes does."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 LABELS = {"licence": "Sent", "probe": "Probe"}
 """Methods that are steps of the redeem, by the name of their event."""
 

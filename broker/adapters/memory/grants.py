@@ -107,7 +107,8 @@ class MemoryGrants(Base):
         """Keep the token and run Land; a grant that was removed is shown as revoked."""
         before = self._grants.get(grant_id)
         received_token = StoredRefreshToken(land.fingerprint, land.consent, land.attempt, sealed)
-        self._sealed.setdefault((grant_id, land.fingerprint), received_token)
+        if before is None or all(token.fingerprint != land.fingerprint for token in before.state.tokens):
+            self._sealed.setdefault((grant_id, land.fingerprint), received_token)
         self._put_event(received)
         after = self._step(grant_id, land)
         if before is None or after is None:
