@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from broker.core.errors import (
     ConsentRequiredError,
     GrantConflictError,
@@ -14,6 +16,9 @@ from broker.core.lease import MAX_SENDS
 from broker.core.models import Grant, GrantType
 from broker.flows.redeem_under_lease import uncertain
 from broker.ports import GrantReading, GrantStore
+
+SOON: Final = 5_000
+"""Milliseconds that whoever wants a token may wait for the next send of one in doubt; who waits longer is told."""
 
 
 class Prospects:
@@ -42,6 +47,8 @@ class Prospects:
             raise GrantQuarantinedError("the provider refused the grant; it has to be authorized again")
         if state.phase is Phase.UNKNOWN and not _may_be_replayed(reading):
             raise uncertain()
+        if state.phase is Phase.UNKNOWN and state.not_before > reading.now + SOON:
+            raise uncertain("backing_off", retry_after=(state.not_before - reading.now) / 1000)
         if state.phase is Phase.IDLE and state.not_before > reading.now:
             raise ProviderUnavailableError(
                 "the last redeem of this grant failed; it is not tried again before its time",

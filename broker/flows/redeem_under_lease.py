@@ -334,10 +334,12 @@ class RedeemUnderLease:
         )
 
 
-def uncertain(cause: str = "") -> GrantUncertainError:
+def uncertain(cause: str = "", retry_after: float | None = None) -> GrantUncertainError:
     """Return what those are told who want a token of a grant in doubt."""
     return GrantUncertainError(
-        "a refresh token was sent and no usable answer came; it is not sent again until its fate is known", cause=cause
+        "a refresh token was sent and no usable answer came; it is not sent again until its fate is known",
+        cause=cause,
+        retry_after=retry_after,
     )
 
 
