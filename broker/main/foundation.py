@@ -116,7 +116,7 @@ async def foundation(settings: Settings, seams: Seams) -> AsyncIterator[Foundati
             stack.callback(evidence.close)
         if not settings.is_postgres:
             refuse_lost_file(
-                settings.data_dir / DATABASE_FILE, signs_of_life(settings, journal_is_empty=journal_file.is_empty)
+                settings.data_dir / DATABASE_FILE, signs_of_life(settings, journal_is_empty=not journal_file.held)
             )
         database = await open_database(database_url(settings), folder)
         stack.push_async_callback(database.aclose)
