@@ -21,6 +21,8 @@ FOREIGN: Final = (
     "discovery names the {endpoint} {at} that is neither the issuer's nor listed here: list it if it is right"
 )
 
+REVOKED_ELSEWHERE: Final = "must be at the origin of the token endpoint, for which the client's secret is meant"
+
 Told = Mapping[str, Mapping[str, object]]
 """The metadata of providers, by the providers' names."""
 
@@ -66,8 +68,18 @@ class ResolveProviders:
         return {name: provider for name, provider in known.items() if provider is not None}
 
     def problems(self, configs: Sequence[ProviderConfig], told: Told, stored: Mapping[str, Provider]) -> list[Problem]:
-        """Return what is wrong with endpoints told of for the first time: those at origins that were not allowed."""
-        return [
+        """Return what is wrong with endpoints: those told of for the first time at origins that were not allowed.
+
+        A revocation endpoint is sent our client's secret, which is sealed for the token endpoint's origin alone.
+        """
+        elsewhere = [
+            Problem(f"providers[{index}].revocation_url", REVOKED_ELSEWHERE)
+            for index, config in enumerate(configs)
+            if config.revocation_url is not None
+            and (token_url := self._token_url(config, told)) is not None
+            and origin_of(config.revocation_url) != origin_of(token_url)
+        ]
+        return elsewhere + [
             Problem(
                 f"providers[{index}].endpoint_origins",
                 FOREIGN.format(endpoint=name.replace("_", " "), at=shown_origin(at)),
@@ -105,6 +117,14 @@ class ResolveProviders:
                 )
             providers[config.name] = provider
         return Resolved(providers, tuple(warnings))
+
+    def _token_url(self, config: ProviderConfig, told: Told) -> str | None:
+        """Return where the token endpoint is, or None where that cannot be said; whoever resolves it says why."""
+        try:
+            provider = self._presets.resolve(config, told.get(config.name), provider_id=NEW, origin=Origin.FILE)
+        except ProviderUnavailableError:
+            return None
+        return provider.token_url
 
     def _frozen(
         self, config: ProviderConfig, metadata: Mapping[str, object], before: Provider, named: Provider

@@ -242,3 +242,11 @@ def test_the_revocation_endpoint_is_discovered() -> None:
     found = resolved(ProviderConfig("as", "generic", issuer=ISSUER), metadata)
     written = resolved(ProviderConfig("as", "generic", issuer=ISSUER, revocation_url="https://as.example/w"), metadata)
     assert ("https://as.example/r", "https://as.example/w") == (found.revocation_url, written.revocation_url)
+
+
+def test_a_revocation_endpoint_elsewhere_is_not_used() -> None:
+    """Our client's secret is meant for the token endpoint's origin alone."""
+    metadata = {"token_endpoint": "https://as.example/t", "revocation_endpoint": "https://elsewhere.example/r"}
+    listed = ProviderConfig("as", "generic", issuer=ISSUER, endpoint_origins=("https://elsewhere.example",))
+    found = resolved(listed, metadata)
+    assert None is found.revocation_url

@@ -38,7 +38,7 @@ def resolve(
         issuer=config.issuer or origin_of(token_url),
         token_url=token_url,
         authorize_url=config.authorize_url or _endpoint(found, "authorization_endpoint", config),
-        revocation_url=config.revocation_url or _endpoint(found, "revocation_endpoint", config),
+        revocation_url=config.revocation_url or _revocation_url(found, token_url, config),
         token_endpoint_auth=_token_endpoint_auth(config, found),
         scopes={**SCOPES, **(config.scopes or {})},
         wire_scopes=frozenset(config.wire_scopes or ()),
@@ -65,6 +65,12 @@ def _endpoint(metadata: Mapping[str, object], name: str, config: ProviderConfig)
     if not isinstance(url, str) or url_problem(url, insecure_loopback=config.insecure_loopback) is not None:
         raise _unusable(name)
     return url
+
+
+def _revocation_url(metadata: Mapping[str, object], token_url: str, config: ProviderConfig) -> str | None:
+    """Return where tokens are ended; an endpoint at another origin is not sent the secret meant for the token's."""
+    url = _endpoint(metadata, "revocation_endpoint", config)
+    return url if url is not None and origin_of(url) == origin_of(token_url) else None
 
 
 def _token_endpoint_auth(config: ProviderConfig, metadata: Mapping[str, object]) -> TokenEndpointAuth:

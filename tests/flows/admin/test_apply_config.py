@@ -441,6 +441,16 @@ async def test_discovery_is_believed_at_the_issuer_s_origin_and_those_listed(
     assert (metadata["token_endpoint"], False) == (provider.token_url, provider.frozen)
 
 
+@pytest.mark.parametrize("section", [base(), GENERIC.format(revision=1)])
+async def test_a_revocation_endpoint_lies_with_the_token_endpoint(kit: AdminKit, section: str) -> None:
+    """Another server is not sent the secret that is meant for the token endpoint's, discovered or preset."""
+    kit.discovery.published |= {"https://id.example": {"token_endpoint": "https://id.example/token"}}
+    elsewhere = section.replace("}\n", ', revocation_url: "https://elsewhere.example/r"}\n', 1)
+    with pytest.raises(InvalidRequestError) as caught:
+        await kit.apply(elsewhere)
+    assert {"providers[0].revocation_url"} == set(caught.value.fields)
+
+
 async def test_an_odd_origin_is_not_repeated(kit: AdminKit) -> None:
     """What a provider made up is shown only where it can be nothing but a host."""
     kit.discovery.published["https://id.example"] = {"token_endpoint": "https://<b>'x'</b>/token"}
