@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from broker.core import lease
 from broker.core.errors import BrokerError
@@ -20,9 +20,14 @@ from broker.flows.get_token import IssuedToken
 from tests.contract.never import Site, make_template, new_site
 
 SETS: Final = (("read",), ("trade",))
-FATES: Final = ("not sent", "unread", "request lost", "reply lost", "broken before", "broken after")
+UNREAD: Final = ("not sent", "unread", "request lost", "broken before")
+FATES: Final = (*UNREAD, *UNREAD, "reply lost", "broken after")
+"""After one of the last two nobody can get the grant back, and little is left to be seen."""
+OPERATIONS: Final = (*["tend", "freeze or let go"] * 4, "revoke")
+"""A grant that is revoked shows little more."""
+LATER: Final = st.sampled_from((3700, 3700, 700, 130, 0))
+"""Seconds after which somebody asks: mostly so many that what is in memory has ended."""
 STEPS: Final = ("Take", "Sent", "keep_and_land", "finish", "record_attempt")
-SECONDS: Final = (1, 20, 130, 700, 3300, 3590, 3700)
 
 ASKED = st.lists(st.tuples(st.integers(0, 1), st.sampled_from(SETS)), min_size=1, max_size=3)
 
@@ -84,21 +89,18 @@ class Never(RuleBasedStateMachine):
         rows = await self.site.backend.execute("SELECT hold FROM grants WHERE id = 'id-person' AND hold <> 'revoked'")
         return ["live"] * len(rows)
 
-    @rule(asked=ASKED, fates=st.lists(st.sampled_from(FATES), max_size=2))
-    def callers_ask(self, asked: list[tuple[int, tuple[str, ...]]], fates: list[str]) -> None:
+    @rule(asked=ASKED, fates=st.lists(st.sampled_from(FATES), max_size=2), later=LATER)
+    def callers_ask(self, asked: list[tuple[int, tuple[str, ...]]], fates: list[str], later: int) -> None:
         """Some callers, and what becomes of the requests their wishes lead to."""
+        self.run(self.site.pass_time(later))
         self.site.endpoint.fates[:] = fates
         self.run(self.ask(asked))
         self.site.endpoint.fates.clear()
 
-    @rule(seconds=st.sampled_from(SECONDS))
-    def time_passes(self, seconds: int) -> None:
-        """Leases, tokens, back-offs end."""
-        self.run(self.site.pass_time(seconds))
-
-    @rule(asked=ASKED, step=st.sampled_from(STEPS), before=st.booleans())
-    def the_process_ends(self, asked: list[tuple[int, tuple[str, ...]]], step: str, before: bool) -> None:
+    @rule(asked=ASKED, step=st.sampled_from(STEPS), before=st.booleans(), later=LATER)
+    def the_process_ends(self, asked: list[tuple[int, tuple[str, ...]]], step: str, before: bool, later: int) -> None:
         """Before or after any step of the redeem; without such a step, after it all."""
+        self.run(self.site.pass_time(later))
         self.run(self.end_at(asked, step, before=before))
 
     async def end_at(self, asked: list[tuple[int, tuple[str, ...]]], step: str, *, before: bool) -> None:
@@ -117,9 +119,10 @@ class Never(RuleBasedStateMachine):
         await site.until_done(*tasks, stop=reached)
         await site.crash()
 
-    @rule(asked=ASKED, ends=st.booleans())
-    def the_store_goes_away(self, asked: list[tuple[int, tuple[str, ...]]], ends: bool) -> None:
+    @rule(asked=ASKED, ends=st.booleans(), later=LATER)
+    def the_store_goes_away(self, asked: list[tuple[int, tuple[str, ...]]], ends: bool, later: int) -> None:
         """When a token was received; it is back later, for this process or for the next on its volume."""
+        self.run(self.site.pass_time(later))
         self.run(self.outage(asked, ends=ends))
 
     async def outage(self, asked: list[tuple[int, tuple[str, ...]]], *, ends: bool) -> None:
@@ -132,25 +135,23 @@ class Never(RuleBasedStateMachine):
         site.world.store.away.clear()
         await site.settle()
 
-    @precondition(lambda self: not self.site.revoked)
-    @rule()
-    def operators_freeze_or_let_go(self) -> None:
-        """From the commit on, or until it."""
-        self.run(self.site.operate(lease.Unfreeze() if self.site.frozen else lease.Freeze()))
-        self.site.frozen = not self.site.frozen
+    @rule(what=st.sampled_from(OPERATIONS))
+    def operators_act(self, what: str) -> None:
+        """They freeze, let go, revoke; or the background looks after what is left in doubt or being revoked."""
+        if what == "tend":
+            self.run(self.site.tend())
+        elif not self.site.revoked:
+            self.run(self.hold(what))
 
-    @precondition(lambda self: not self.site.revoked)
-    @rule(sure=st.integers(0, 3))
-    def operators_revoke(self, sure: int) -> None:
-        """Now and then, since there is little to see after it."""
-        if not sure:
-            self.run(self.site.operate(lease.Revoke()))
-            self.site.revoked, self.site.frozen = True, False
-
-    @rule()
-    def somebody_tends(self) -> None:
-        """The background looks after what is left in doubt or being revoked."""
-        self.run(self.site.tend())
+    async def hold(self, what: str) -> None:
+        """Hold the grant, let it go, or end it."""
+        site = self.site
+        if what == "revoke":
+            await site.operate(lease.Revoke())
+            site.revoked, site.frozen = True, False
+        else:
+            await site.operate(lease.Unfreeze() if site.frozen else lease.Freeze())
+            site.frozen = not site.frozen
 
     @invariant()
     def nothing_went_wrong(self) -> None:
