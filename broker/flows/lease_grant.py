@@ -42,10 +42,9 @@ class LeaseGrant:
         reading = await self._grants.get_state(grant_id)
         if reading is None:
             return None
-        state: GrantState | None = reading.state
         if _left_behind(reading.state) and reading.state.lease_until <= reading.now:
-            state = await self._grants.apply(grant_id, lease.Unknown(None))
-        if state is None or state.phase is not Phase.UNKNOWN:
+            await self._grants.apply(grant_id, lease.Unknown(None))  # or somebody else says it at the same moment
+        elif reading.state.phase is not Phase.UNKNOWN:
             return None
         return (
             await self._grants.apply(grant_id, lease.Adopt())

@@ -161,6 +161,21 @@ async def test_a_process_that_vanished_is_replayed_for() -> None:
     assert [FIRST] == sent(world)
 
 
+async def test_two_that_find_a_doubt_at_once_recover_it_once() -> None:
+    """Whoever was not the first to say that nobody knows goes on all the same, and sends."""
+    world = await rotating_world()
+    replica = await world.replica()
+    await world.send_and_vanish("person", replay_for=60_000)
+    world.clock.advance(TIMES.lease / 1000)
+
+    async def another_is_first() -> None:
+        assert await world.store.inner.apply("id-person", lease.Unknown(None)) is not None
+
+    world.store.before["Unknown"] = another_is_first
+    assert "provider" == await whole(replica)
+    assert [FIRST] == sent(world)
+
+
 # --- probe -----------------------------------------------------------------------------------------------------------
 
 
