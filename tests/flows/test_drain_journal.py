@@ -13,7 +13,6 @@ from broker.core import lease
 from broker.core.audit import Action, AuditEvent
 from broker.core.errors import StoreUnavailableError
 from broker.core.grant_state import Health, Hold, Phase, is_new, to_revoke
-from broker.core.models import Kind
 from broker.core.secret import Secret
 from broker.flows import drain_journal
 from broker.ports import ReceivedToken
@@ -219,10 +218,15 @@ async def test_a_late_token_is_kept_whatever_became_of_its_grant(
     )
 
 
+def remove(world: World) -> None:
+    """Let the grant be gone, as one is that was revoked and then removed."""
+    del world.store.inner._grants["id-person"]
+
+
 async def test_a_token_whose_grant_was_removed_is_kept_to_be_revoked(world: World) -> None:
     """The entry goes, since the store has it."""
     journal = await left_behind(await received_by(world))
-    await world.remove(Kind.GRANT, "person")
+    remove(world)
     await (await world.replica("next", journal)).drain()
     name = world.keyring.fingerprint(Secret(SECOND))
     assert (0, True) == (journal.held, await world.store.inner.refresh_token("id-person", name) is not None)
@@ -231,7 +235,7 @@ async def test_a_token_whose_grant_was_removed_is_kept_to_be_revoked(world: Worl
 async def test_a_token_of_a_removed_grant_that_is_wiped(world: World) -> None:
     """There is nothing to be read back, and nothing to be kept: the entry goes."""
     journal = await left_behind(await received_by(world))
-    await world.remove(Kind.GRANT, "person")
+    remove(world)
 
     async def wipe() -> None:
         world.store.inner._sealed.clear()
