@@ -11,7 +11,7 @@ from broker.adapters.sql import StoreRefusedError
 from broker.adapters.sql.engine_sqlite import PriorityLock
 from broker.core import lease
 from broker.core.models import AccessTokenKey
-from tests.contract.backends import DATA_KEYS, SqlBackend, open_sql, record_of
+from tests.contract.backends import DATA_KEYS, EVENT, SqlBackend, open_sql, record_of
 from tests.contract.test_access_tokens import key, token
 from tests.contract.test_redeem import consented_grant, sent
 
@@ -90,6 +90,36 @@ async def test_another_boot_forgets_the_old_clock(tmp_path: Path) -> None:
         all(kept.received_at < 0 for kept in grant.state.tokens),
     )
     await backend.aclose()
+
+
+@pytest.mark.parametrize("same_boot", [True, False])
+async def test_a_restart_ends_all_lives_but_no_open_send(tmp_path: Path, same_boot: bool) -> None:
+    """Nobody else lives, no journal was found empty; after a reboot sends count from now and no word on them does."""
+    backend = await opened(tmp_path)
+    grant_id = await consented_grant(backend)
+    state = await sent(backend, grant_id)
+    for owner in ("me", "other"):
+        await backend.store.beat(owner, "volume-1", [], [])
+    await backend.store.drained("other")
+    await backend.store.apply(grant_id, lease.Unknown(state.attempt))
+    await backend.store.hold(grant_id, lease.Settle(), EVENT)
+    await backend.advance(10**6)
+    if not same_boot:
+        await backend.execute("UPDATE control SET boot_id = 'the one before'")
+    await backend.aclose()
+
+    backend = await opened(tmp_path)
+    now = await backend.now()
+    replicas = await backend.execute("SELECT owner, beat_at, drained_at FROM replicas ORDER BY owner")
+    grant = await backend.store.get_grant(grant_id)
+    await backend.aclose()
+    assert grant is not None
+    (left,) = grant.state.open_sends
+    since = [now - (grant.state.last_sent_at or 0) < 60_000, now - left.sent_at < 60_000]
+    assert [("me", 0, None), ("other", 0, None)] == [
+        (row["owner"], row["beat_at"], row["drained_at"]) for row in replicas
+    ]
+    assert ([not same_boot] * 2, same_boot) == (since, grant.state.settled_at is not None)
 
 
 async def test_the_most_urgent_waiter_is_next() -> None:
