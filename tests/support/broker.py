@@ -75,14 +75,19 @@ class BrokerProcess:
 
 
 async def start_broker(
-    data_dir: Path, *, config: Path | None = None, env: Mapping[str, str] | None = None, arguments: tuple[str, ...] = ()
+    data_dir: Path,
+    *,
+    config: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    arguments: tuple[str, ...] = (),
+    program: tuple[str, ...] = ("broker.cli", "serve"),
 ) -> BrokerProcess:
-    """Start a broker on free ports and return once it says that it serves.
+    """Start a broker on free ports and return once it says that it serves; `program` is the module to run.
 
     Raises:
         NotServingError: it ended, or did not serve in time.
     """
-    command = [sys.executable, "-m", "broker.cli", "serve", *arguments]
+    command = [sys.executable, "-m", *program, *arguments]
     if config is not None:
         command += ["--config", str(config)]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BROKER_")}
