@@ -97,7 +97,7 @@ class Lives:
         folder = DataFolder(self.data[volume])
         journal = open_journal(folder)
         try:
-            return journal.is_empty
+            return not journal.held
         finally:
             journal.close()
             folder.close()
