@@ -70,7 +70,7 @@ class Lives:
         """Begin the next life."""
         env = {**self.env, "CRASH_PLAN": str(self.plan)}
         process = await start_broker(self.data[volume], env=env, program=PROGRAM)
-        self._life.callback(_kill, process)
+        self._life.push_async_callback(process.kill)
         self.admin_key = self.admin_key or process.admin_key
         sandbox = next(iter(self.sandboxes.values()))
         connection = connected(process, sandbox, seen=Seen(), admin_key=self.admin_key)
@@ -143,8 +143,3 @@ async def persist(work: Callable[[], Awaitable[T]]) -> T:
                 return await work()
             except (UnavailableError, ConflictError):
                 await asyncio.sleep(AGAIN)
-
-
-def _kill(process: BrokerProcess) -> None:
-    if process.process.returncode is None:
-        process.process.kill()

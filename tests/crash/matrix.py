@@ -16,7 +16,7 @@ from tests.support.postgres import PostgresServer
 Row = dict[RotationMode, Verdict]
 
 
-async def run(folder: Path, postgres: PostgresServer | None, stories: Sequence[Story] = STORIES) -> dict[str, Row]:
+async def play_all(folder: Path, postgres: PostgresServer | None, stories: Sequence[Story] = STORIES) -> dict[str, Row]:
     """Play every story on one store; a process of one row is the successor of the row before."""
     store = "SQLite" if postgres is None else "PostgreSQL"
     rows: dict[str, Row] = {}
@@ -32,8 +32,13 @@ async def run(folder: Path, postgres: PostgresServer | None, stories: Sequence[S
             rows[story.name] = row
             lost = "  LOST BY US" if any(verdict.ours for verdict in row.values()) else ""
             took = time.monotonic() - started
-            print(f"  {store:10} {number:2}/{len(stories)} {story.name:36} {took:5.1f} s{lost}", flush=True)  # noqa: T201
+            say(f"  {store:10} {number:2}/{len(stories)} {story.name:36} {took:5.1f} s{lost}")
     return rows
+
+
+def say(text: str) -> None:
+    """Print a line of the report, at once."""
+    print(text, flush=True)  # noqa: T201 - a report
 
 
 def table(store: str, rows: dict[str, Row]) -> str:

@@ -1,0 +1,138 @@
+"""Three brokers on one PostgreSQL: one call for all who want a grant, and an owner that is paused past its lease."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.crash.lives import WINDOW
+from tests.crash.replicas import Replicas, herd, probes_in, replicas
+from tests.support.postgres import PostgresServer
+from tests.support.waiting import until, until_told
+from tests.support.world import Desk
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="module")
+async def three(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Replicas]:
+    """Three brokers, whose leases last a second."""
+    async with replicas(tmp_path_factory.mktemp("three"), postgres, 3) as every:
+        yield every
+
+
+async def test_a_herd_makes_one_call(three: Replicas) -> None:
+    """Hundreds of callers at three brokers, one grant whose token has ended: one redeem, and everybody is answered."""
+    desk = await three.expired_grant()
+    before = (await three.sandbox.counters())["token_calls"]
+    answers = await herd(three, desk, 210)
+    assert (1, 210) == (len(answers), answers.total())
+    assert before + 1 == (await three.sandbox.counters())["token_calls"]
+    assert [2] == [answer.count(".") for answer in answers]  # a token, no reason
+
+
+async def test_a_paused_owner_comes_back(three: Replicas) -> None:
+    """Whoever finds its lease over doubts the grant and sends nothing; the owner's late token is kept, and serves."""
+    owner, other, spent = await _paused(three)
+    assert "GRANT_UNCERTAIN" == (await _after_the_lease(other)).reason
+    calls = (await three.sandbox.counters())["token_calls"]
+    _resume(owner)
+    await until_told(lambda: _gets(other, "account:information"))
+    assert calls == (await three.sandbox.counters())["token_calls"]
+    await until_told(lambda: _gets(other, "order:information"))  # by the late token
+    assert spent == await _spent(three)
+
+
+async def test_a_paused_owner_whose_grant_was_replayed(three: Replicas) -> None:
+    """Within the provider's window another replica goes on; the late sibling is kept beside it and burns nothing."""
+    await three.sandbox.behave(rotation="siblings", grace_seconds=WINDOW)
+    owner, other, spent = await _paused(three, "windowed")
+    await until_told(lambda: _gets(other, "account:information"))
+    tokens = len(await three.sandbox.refresh_tokens())
+    _resume(owner)
+    await until_told(lambda: _has_noted(other, 2))
+    await until_told(lambda: _gets(other, "order:information"))
+    await until_told(lambda: _gets(owner, "position:information"))
+    assert tokens + 2 == len(await three.sandbox.refresh_tokens())
+    assert spent == await _spent(three)
+    await three.sandbox.behave(rotation="rotate")
+
+
+async def test_a_paused_owner_whose_grant_was_revoked(three: Replicas) -> None:
+    """The late token is told to the provider and wiped: nothing of the grant lives there or here."""
+    owner, other, spent = await _paused(three)
+    await _after_the_lease(other)
+    await other.revoke()
+
+    async def revoked() -> bool:
+        return (await other.world.grant_status(other.grant)).grant.hold == "revoked"
+
+    await until_told(revoked)
+    told = (await three.sandbox.counters())["revocations"]["calls"]
+    _resume(owner)
+
+    async def late_token_told() -> bool:
+        return bool((await three.sandbox.counters())["revocations"]["calls"] > told)
+
+    await until_told(late_token_told)
+    live = [token for token in await three.sandbox.refresh_tokens() if token["live"]]
+    family = (await three.sandbox.refresh_tokens())[-1]["family"]
+    assert [] == [token for token in live if token["family"] == family]
+    assert "GRANT_HELD" == (await other.refused("account:information")).reason
+    assert spent == await _spent(three)
+
+
+async def test_what_counts_as_a_probe() -> None:
+    """A send long after one that nobody told the end of, and nothing else."""
+    assert 1 == probes_in([("refused", 9000), ("", 1000), ("landed", 500)])
+    assert 0 == probes_in([("landed", 9000), ("not_sent", 1000), ("landed", 500)])
+    assert 0 == probes_in([("landed", 1100), ("", 1000)])
+
+
+async def _paused(three: Replicas, name: str = "strict") -> tuple[Desk, Desk, dict[str, int]]:
+    """Stop a broker while its request is at the provider; return the grant at it and at another."""
+    desk = await three.expired_grant(name)
+    owner, other = three.at(1, desk), three.at(2, desk)
+    spent = await _spent(three)
+    calls = three.sandbox.running.state.counters.token_calls
+    await three.sandbox.fail(body="true", when="after", delay_seconds=0.5)
+    _waits.append(asyncio.create_task(owner.world.outcome(owner.get("account:information"))))
+    await until(lambda: three.sandbox.running.state.counters.token_calls > calls)
+    owner.world.process.process.send_signal(signal.SIGSTOP)
+    return owner, other, spent
+
+
+_waits: list[asyncio.Task[object]] = []
+
+
+def _resume(owner: Desk) -> None:
+    owner.world.process.process.send_signal(signal.SIGCONT)
+
+
+async def _after_the_lease(desk: Desk) -> Exception:
+    """Ask until the owner's lease is over; return what is answered then."""
+
+    async def doubted() -> bool:
+        await desk.world.outcome(desk.get("account:information", deadline=1.0))
+        return await desk.state() == ("unknown", "ok")
+
+    await until_told(doubted)
+    return await desk.refused("account:information")
+
+
+async def _gets(desk: Desk, scope: str) -> bool:
+    return await desk.world.outcome(desk.get(scope)) is None
+
+
+async def _has_noted(desk: Desk, landed: int) -> bool:
+    history = (await desk.world.grant_status(desk.grant)).attempts
+    return landed <= sum(attempt.outcome == "landed" for attempt in history)
+
+
+async def _spent(three: Replicas) -> dict[str, int]:
+    counters = await three.sandbox.counters()
+    return {name: counters[name] for name in ("reuses", "families_ended")}
