@@ -37,6 +37,9 @@ async def test_what_is_counted_is_shown() -> None:
     metrics.token_issued("memory")
     metrics.redeem_finished("aries", "desk", "landed", "")
     metrics.journal_holds(2)
+    metrics.rolled_back(2)
+    metrics.evidence_failed()
+    metrics.revocation_finished("aries", "desk", "revoked")
     metrics.journal_failed("id-1")
     metrics.client_refused("aries", "desk", refused=True)
     metrics.denials_dropped(3)
@@ -55,6 +58,9 @@ async def test_what_is_counted_is_shown() -> None:
         ("aries_broker_redeems_total", (("outcome", "landed"), ("provider", "aries"))): 1.0,
         ("aries_broker_journal_entries", ()): 2.0,
         ("aries_broker_journal_failures_total", ()): 1.0,
+        ("aries_broker_suspects_total", ()): 2.0,
+        ("aries_broker_evidence_failures_total", ()): 1.0,
+        ("aries_broker_revocations_total", (("provider", "aries"), ("told", "revoked"))): 1.0,
         ("aries_broker_client_refused", (("client", "desk"), ("provider", "aries"))): 1.0,
         ("aries_broker_denials_dropped_total", ()): 3.0,
         ("aries_broker_grants", (("state", "ok"),)): 3.0,

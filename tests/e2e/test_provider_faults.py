@@ -9,10 +9,9 @@ from typing import Any
 import grpc
 import pytest
 
-from aries.broker.admin.v1 import config_pb2, secrets_pb2, secrets_pb2_grpc
 from tests.support.canary import MARK, new_secret
 from tests.support.waiting import until_told
-from tests.support.world import CLIENT_ID, World, wire
+from tests.support.world import World, wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -93,10 +92,29 @@ STATUS = {
 }
 
 
+async def _own_client(world: World, fault: Fault) -> str:
+    """Return a client of the test's own where the provider refuses it: its secret is not sent again for a while."""
+    return await world.new_client(world.right_secret) if fault.refresh == "PROVIDER_REFUSED_CLIENT" else ""
+
+
+async def test_a_refused_secret_is_left_alone(world: World) -> None:
+    """Another grant of the same client is told so without a call; another client's is served."""
+    client = await world.new_client(world.right_secret)
+    first, second = await world.desk(client=client), await world.desk(client=client)
+    await world.sandbox.fail(status=401, error="invalid_client")
+    assert "PROVIDER_REFUSED_CLIENT" == (await first.refused("read")).reason
+    calls = (await world.sandbox.counters())["token_calls"]
+    told = await second.refused("read")
+    assert ("PROVIDER_REFUSED_CLIENT", True) == (told.reason, 0 < (told.retry_after or 0) < 40)
+    assert calls == (await world.sandbox.counters())["token_calls"]
+    assert (await (await world.desk()).get("read")).access_token
+    assert 'aries_broker_client_refused{client="' + client in await world.metrics()
+
+
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 async def test_client_credentials_fail_with_one_reason(on_sqlite: World, fault: Fault) -> None:
     """One call, one reason, one denial; nothing is stored of it, and the grant is as it was."""
-    desk = await on_sqlite.desk()
+    desk = await on_sqlite.desk(client=await _own_client(on_sqlite, fault))
     await on_sqlite.sandbox.fail(**fault.script)
     before = (await on_sqlite.sandbox.counters())["token_calls"]
     told = await desk.refused("read")
@@ -111,7 +129,7 @@ async def test_client_credentials_fail_with_one_reason(on_sqlite: World, fault: 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 async def test_refresh_tokens_fail_with_one_reason(world: World, fault: Fault) -> None:
     """The grant keeps its token whatever happens; only `invalid_grant` puts it in quarantine."""
-    desk = await world.desk("refresh_token")
+    desk = await world.desk("refresh_token", client=await _own_client(world, fault))
     await world.sandbox.fail(**fault.script)
     told = await desk.refused("read")
     assert (STATUS[fault.refresh], fault.refresh) == (told.status, told.reason)
@@ -190,11 +208,7 @@ async def test_a_provider_that_cannot_be_reached(world: World, kind: str, provid
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_wrong_client_secret(world: World, kind: str) -> None:
     """PROVIDER_REFUSED_CLIENT for operators to act on; no verdict on the grant."""
-    client = world.new_name("client")
-    await world.put(client=config_pb2.Client(name=client, provider="aries", client_id=CLIENT_ID))
-    stub = secrets_pb2_grpc.SecretsServiceStub(world.channel)
-    wrong = secrets_pb2.AddFirstClientSecretRequest(client=client, secret=new_secret("wrong-secret"))
-    await world.call(stub.AddFirstClientSecret, wrong)
+    client = await world.new_client(new_secret("wrong-secret"))
     desk = await world.desk(kind, client=client, imported=False)
     if kind == "refresh_token":
         imported = await world.sandbox.refresh_token(scopes=wire(["read", "trade"]))

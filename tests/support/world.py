@@ -23,6 +23,8 @@ from aries.broker.admin.v1 import (
     grants_pb2_grpc,
     keys_pb2,
     keys_pb2_grpc,
+    secrets_pb2,
+    secrets_pb2_grpc,
 )
 from aries.broker.v1 import token_pb2, token_pb2_grpc
 from aries_broker.errors import BrokerError, parse_error
@@ -185,9 +187,8 @@ class World:
     async def apply(self, *providers: config_pb2.Provider) -> None:
         """Apply a configuration: these providers, each with a client of its name, which has the sandbox's secret."""
         self.revision += 1
-        secret = self.sandbox.running.state.config.clients[0].client_secret
         clients = [config_pb2.Client(name=each.name, provider=each.name, client_id=CLIENT_ID) for each in providers]
-        first = [config_pb2.ClientSecret(client=each.name, secret=secret or "") for each in providers]
+        first = [config_pb2.ClientSecret(client=each.name, secret=self.right_secret) for each in providers]
         config = config_pb2.Config(revision=self.revision, providers=providers, clients=clients)
         await self.call(self.config.Apply, config_pb2.ApplyRequest(config=config, first_secrets=first))
 
@@ -201,6 +202,20 @@ class World:
         """Create or replace one object by RPC."""
         put = config_pb2.PutObjectRequest(object=config_pb2.Object(**kind))  # type: ignore[arg-type]
         await self.call(self.config.PutObject, put)
+
+    async def new_client(self, secret: str) -> str:
+        """Return the name of a further client for the sandbox's registration, with this secret."""
+        name = self.new_name("client")
+        await self.put(client=config_pb2.Client(name=name, provider="aries", client_id=CLIENT_ID))
+        stub = secrets_pb2_grpc.SecretsServiceStub(self.channel)
+        request = secrets_pb2.AddFirstClientSecretRequest(client=name, secret=secret)
+        await self.call(stub.AddFirstClientSecret, request)
+        return name
+
+    @property
+    def right_secret(self) -> str:
+        """The secret of the sandbox's registration."""
+        return self.sandbox.running.state.config.clients[0].client_secret or ""
 
     async def new_key(self) -> tuple[str, str]:
         """Return a new caller's name, and its key."""
