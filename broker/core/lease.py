@@ -330,15 +330,23 @@ def step(state: GrantState, event: Event, now: int, times: RedeemTimes) -> Grant
 
 
 def _keep(state: GrantState, received: KeptToken) -> tuple[KeptToken, ...]:
-    if any(token.fingerprint == received.fingerprint for token in state.tokens):
-        return state.tokens
-    return (*state.tokens, received)
+    """Keep a token; one that is there, since a provider gives it again and again, is as young as it came last."""
+    if all(token.fingerprint != received.fingerprint for token in state.tokens):
+        return (*state.tokens, received)
+    return tuple(
+        replace(token, generation=max(token.generation, received.generation))
+        if token.fingerprint == received.fingerprint
+        else token
+        for token in state.tokens
+    )
 
 
 def _keep_anew(state: GrantState, received: KeptToken) -> tuple[KeptToken, ...]:
     """Keep a token as received now; one that was sent or refused stays as it is."""
-    others = tuple(token for token in state.tokens if token.fingerprint != received.fingerprint or was_used(token))
-    return _keep(replace(state, tokens=others), received)
+    same = next((token for token in state.tokens if token.fingerprint == received.fingerprint), None)
+    if same is not None and was_used(same):
+        return state.tokens
+    return (*(token for token in state.tokens if token is not same), received)
 
 
 def _may_begin(state: GrantState, now: int) -> bool:

@@ -164,6 +164,19 @@ async def test_spent_tokens_of_long_ago_are_forgotten(backend: Backend) -> None:
     assert await backend.store.refresh_token(grant_id, "spent-1") is not None
 
 
+async def test_a_token_given_again_and_again_is_not_forgotten_when_it_is_rotated(backend: Backend) -> None:
+    """It is as young as it came last: whoever brings it once more must find that it was spent."""
+    grant_id = await put_grant(backend.store, "echoed")
+    echoed = KeptToken("t0", 1, 1, 1, -1_000_000, first_sent_at=-900_000)
+    state = GrantState(consent=1, generation=150, current="t0", attempt=150, tokens=(echoed,))
+    await backend.put_states({grant_id: replace(state, phase=Phase.SENT, lease_until=10_000, sends=1)})
+    await backend.store.keep_and_land(grant_id, lease.Land(150, 150, 1, "t0"), SEALED, EVENT)
+    await backend.store.apply(grant_id, lease.Finish(150))
+    await backend.store.apply(grant_id, lease.Take("me"))
+    await backend.store.keep_and_land(grant_id, lease.Land(151, 151, 1, "t1"), SEALED, EVENT)
+    assert {"t0", "t1"} == {token.fingerprint for token in (await state_of(backend, grant_id)).tokens}
+
+
 async def test_a_removed_grant_leaves_nothing(backend: Backend) -> None:
     """With its configuration go its tokens and its history; nobody has to be moved on."""
     grant_id = await consented_grant(backend)

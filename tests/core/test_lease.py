@@ -271,9 +271,10 @@ def test_landing_twice_changes_nothing() -> None:
 
 
 def test_a_provider_that_returns_the_same_token_lands() -> None:
-    """The same token again ends the doubt, and is not stored twice."""
+    """The same token again ends the doubt, and is not stored twice; it counts as young as it came last."""
     moved = after(SENT, Land(6, 3, 1, "t1"))
-    assert (Phase.LANDED, "t1", 4, (SENT_TOKEN,)) == (moved.phase, moved.current, moved.generation, moved.tokens)
+    kept = replace(SENT_TOKEN, generation=3)
+    assert (Phase.LANDED, "t1", 4, (kept,)) == (moved.phase, moved.current, moved.generation, moved.tokens)
 
 
 # --- the other ends of a send ----------------------------------------------------------------------------------------

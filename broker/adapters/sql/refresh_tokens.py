@@ -45,7 +45,7 @@ def kept(fingerprint: str, consent: int, attempt: int, generation: int, sealed: 
 
 
 async def keep(connection: AsyncConnection, grant_id: str, token: dict[str, Any]) -> None:
-    """Insert a received token; one that is there already stays as it is.
+    """Insert a received token; one that is there already stays as it is, but as young as it came last.
 
     The grant's row is locked by the caller, so that what the token is called now stays true: late, where its grant or
     login ended before it came.
@@ -54,7 +54,9 @@ async def keep(connection: AsyncConnection, grant_id: str, token: dict[str, Any]
         g.c.id == grant_id, g.c.hold.in_([Hold.NONE, Hold.FROZEN]), g.c.consent == token["consent"]
     )
     insert = insert_into(connection, t).values(grant_id=grant_id, **token, late=not_(in_time))
-    await connection.execute(insert.on_conflict_do_nothing(index_elements=_KEY))
+    younger = t.c.generation < token["generation"]
+    again = insert.on_conflict_do_update(index_elements=_KEY, set_={"generation": token["generation"]}, where=younger)
+    await connection.execute(again)
 
 
 async def keep_anew(connection: AsyncConnection, grant_id: str, token: dict[str, Any]) -> None:
