@@ -37,13 +37,13 @@ def serve(
 def migrate(*, json: Json = False) -> None:
     """Bring the PostgreSQL of BROKER_DATABASE_URL to this version's tables."""
     from broker import main, settings  # noqa: PLC0415
-    from broker.adapters.sql.migrate import tables_version  # noqa: PLC0415
+    from broker.adapters.sql.migrate import TABLES_VERSION  # noqa: PLC0415
 
     main.migrate(settings.load_for_migration())
     if json:
-        print_json({"tables": tables_version()})
+        print_json({"tables": TABLES_VERSION})
     else:
-        print_line(f"the tables are at {tables_version()}")
+        print_line(f"the tables are at {TABLES_VERSION}")
 
 
 def sandbox(  # noqa: PLR0913 - each is an option

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.adapters.sql.migrate import tables_version
+from broker.adapters.sql.migrate import TABLES_VERSION
 from tests.support.postgres import PostgresServer
 
 
@@ -34,8 +34,8 @@ def test_the_tables_are_made_and_named(postgres: PostgresServer, tmp_path: Path)
     first = migrate(tmp_path, **env)
     again = migrate(tmp_path, "--json", **env)
 
-    assert (0, f"the tables are at {tables_version()}\n") == (first.returncode, first.stdout), first.stderr
-    assert (0, {"tables": tables_version()}) == (again.returncode, json.loads(again.stdout))
+    assert (0, f"the tables are at {TABLES_VERSION}\n") == (first.returncode, first.stdout), first.stderr
+    assert (0, {"tables": TABLES_VERSION}) == (again.returncode, json.loads(again.stdout))
 
 
 def test_without_postgresql_a_program_is_told_why(tmp_path: Path) -> None:

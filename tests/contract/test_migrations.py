@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.adapters.sql import StoreRefusedError, migrate
+from broker.adapters.sql.migrate import TABLES_VERSION, alembic_config
 from broker.adapters.sql.tables import metadata
 from tests.contract.backends import SqlBackend, open_sql
 from tests.support.postgres import PostgresServer
@@ -71,3 +73,8 @@ async def test_only_postgresql_is_migrated_by_hand(url: str) -> None:
     """SQLite needs no `migrate`, other databases are not spoken to."""
     with pytest.raises(StoreRefusedError):
         await migrate(url)
+
+
+def test_the_newest_migration_is_the_tables_version() -> None:
+    """A migration that is added is named where starts look, so that Alembic is needed only to migrate."""
+    assert TABLES_VERSION == ScriptDirectory.from_config(alembic_config()).get_current_head()

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.adapters.sql.engine_postgres import connect_postgres
 from broker.adapters.sql.errors import StoreRefusedError
 from broker.adapters.sql.opening import refusing
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+TABLES_VERSION: Final = "0006"
+"""Name of the tables this version works on: the newest migration."""
+
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 
 def database_url(url: str) -> URL:
@@ -59,8 +64,8 @@ async def upgrade(connection: AsyncConnection) -> None:
     Raises:
         StoreRefusedError: the tables are of a newer version.
     """
-    await connection.run_sync(_refuse_newer)
-    await connection.run_sync(_upgrade)
+    if await connection.run_sync(_known) != TABLES_VERSION:
+        await connection.run_sync(_upgrade)
     await connection.commit()
 
 
@@ -70,40 +75,42 @@ async def refuse_out_of_date(connection: AsyncConnection) -> None:
     Raises:
         StoreRefusedError: they are older, newer, or not there.
     """
-    await connection.run_sync(_refuse_newer)
-    if await connection.run_sync(_stored) != tables_version():
+    if await connection.run_sync(_known) != TABLES_VERSION:
         msg = "the database's tables are not of this version: run `aries-broker migrate` first"
         raise StoreRefusedError(msg)
 
 
 def alembic_config() -> Config:
     """Return Alembic's configuration; there is no ini file."""
+    from alembic.config import Config  # noqa: PLC0415 - half of what a broker's start imports, and seldom needed
+
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(_MIGRATIONS))
     return config
 
 
-def tables_version() -> str | None:
-    """Return the name of the tables this version works on."""
-    return ScriptDirectory.from_config(alembic_config()).get_current_head()
+def _known(connection: Connection) -> str | None:
+    """Return the name of the tables there are, None when there are none.
 
-
-def _stored(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
-def _refuse_newer(connection: Connection) -> None:
-    stored = _stored(connection)
-    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
-    if stored is not None and stored not in known:
+    Raises:
+        StoreRefusedError: they are of a newer version.
+    """
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    stored: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    ours = {path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*_*.py")}
+    if stored is not None and stored not in ours:
         msg = (
             f"the database's tables are of a newer version ({stored}) than this broker knows: "
             "run that version, whose `aries-broker migrate` made them"
         )
         raise StoreRefusedError(msg)
+    return stored
 
 
 def _upgrade(connection: Connection) -> None:
+    from alembic import command  # noqa: PLC0415 - as above
+
     config = alembic_config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
