@@ -58,6 +58,9 @@ LEAST_TIME: Final = 0.05
 
 CALLER_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+PROVED_FOR: Final = 2.0
+"""Seconds after which a stream's caller is proved anew, though nothing moved: a certificate or JWT may have ended."""
+
 SERVED: Final = Status(grpc.StatusCode.OK, "", "")
 CANCELLED: Final = Status(grpc.StatusCode.CANCELLED, "", "CANCELLED")
 EXPIRED: Final = Status(grpc.StatusCode.DEADLINE_EXCEEDED, "", "DEADLINE_EXCEEDED")
@@ -82,6 +85,7 @@ class EdgeLimits:
             has is its caller's alone, since behind one address may be a whole cluster.
         in_flight_of_caller: of those, how many may be one caller's: a tenth, so that nobody whose calls wait takes
             every place.
+        streams: streams open at once; each holds some 30 KiB.
         streams_of_caller: streams one caller may have open: a few for each of its processes.
         overload_delay: seconds told to a caller shed by these numbers.
     """
@@ -91,6 +95,7 @@ class EdgeLimits:
     in_flight: int = 2_000
     in_flight_of_peer: int = 500
     in_flight_of_caller: int = 200
+    streams: int = 2_000
     streams_of_caller: int = 50
     overload_delay: float = 1.0
 
@@ -154,6 +159,7 @@ class Edge:
         self._of_peer = Running(self._limits.in_flight_of_peer, unproved, delay)
         self._of_caller = Running(self._limits.in_flight_of_caller, "too many calls of this caller run", delay)
         self._streams = Running(self._limits.streams_of_caller, "too many streams of this caller are open", delay)
+        self._all_streams = Running(self._limits.streams, "the broker has too many streams open", delay)
         self._streams_end = False
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
@@ -252,17 +258,23 @@ class Edge:
         place.leave()
         caller = str(admitted.call.caller)
         self._streams.enter(caller)
+        self._all_streams.enter("")
         try:
+            self._all_streams.check("")
             self._streams.check(caller)
             async with aclosing(serve(admitted.request, admitted.call)) as messages:
+                proof, proved_at = admitted.proof, self._clock.boottime()
                 async for message in messages:
-                    await self._authenticate(admitted.credentials)
                     if self._streams_end:
                         return
+                    now = self._clock.boottime()
+                    if message is not None or proof.tag != self._authenticate.tag() or now - proved_at > PROVED_FOR:
+                        proof, proved_at = await self._authenticate(admitted.credentials), now
                     if message is not None:
                         await context.write(message.SerializeToString())
         finally:
             self._streams.leave(caller)
+            self._all_streams.leave("")
 
     def _check_time_and_load(self, context: Context, place: Place) -> None:
         if _time_left(context) < LEAST_TIME:

@@ -10,7 +10,8 @@ import grpc
 from aries.broker.v1 import token_pb2, token_pb2_grpc
 from broker.core.errors import InvalidRequestError
 from broker.flows.watch_revocations import Revocations
-from broker.rpc.edge import EdgeLimits
+from broker.rpc.authenticate import CACHED_SECONDS
+from broker.rpc.edge import PROVED_FOR, EdgeLimits
 from tests.rpc.kit import ACCESS_TOKEN, WISH, Kit, Refusal, bearer, read_refusal, token_stub
 from tests.support.waiting import ENOUGH, until
 
@@ -97,6 +98,27 @@ async def test_a_caller_has_few() -> None:
         watches[0].cancel()
         await until(lambda: kit.watch.open == 2)
         assert "0" == (await told_by(opened(stub, orders))).cursor
+
+
+async def test_it_ends_when_the_credential_runs_out() -> None:
+    """Nothing moves in the store: the caller is proved anew after a while."""
+    kit = Kit()
+    key = kit.add_key("orders")
+    async with kit.serve() as (port,), token_stub(port) as stub:
+        watch = opened(stub, key)
+        await told_by(watch)
+        kit.keys.rows.clear()
+        kit.clock.ahead = CACHED_SECONDS + PROVED_FOR
+        assert "CALLER_UNAUTHENTICATED" == (await end_of(watch)).reason
+
+
+async def test_all_callers_have_not_too_many() -> None:
+    """One too many of all is refused."""
+    kit = Kit(limits=EdgeLimits(streams=1))
+    orders, reports = kit.add_key("orders"), kit.add_key("reports")
+    async with kit.serve() as (port,), token_stub(port) as stub:
+        await told_by(opened(stub, orders))
+        assert "OVERLOADED" == (await end_of(opened(stub, reports))).reason
 
 
 async def test_errors_of_the_flow_are_told() -> None:
