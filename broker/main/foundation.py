@@ -28,8 +28,8 @@ from broker.adapters.keys.keyring import Keyring, open_keyring
 from broker.adapters.memory.buckets import MemoryBuckets
 from broker.adapters.metrics import Metrics
 from broker.adapters.provider_http import ProviderHttp
+from broker.adapters.sql.database import DEFAULT_POOL, SqlStore, open_database
 from broker.adapters.sql.database import FILE_NAME as DATABASE_FILE
-from broker.adapters.sql.database import SqlStore, open_database
 from broker.adapters.sql.lost_file import refuse_lost_file
 from broker.core.grant_state import RedeemTimes
 from broker.flows.catalog_view import CatalogView
@@ -62,12 +62,13 @@ def _as_it_is(part: T) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Seams:
-    """Where tests put their own between the parts: quicker times, and wrappers that fail or end the process.
+    """Where tests put their own between the parts: quicker times, few connections, wrappers that end the process.
 
     Nothing in the product sets them: neither a setting nor a variable.
     """
 
     times: RedeemTimes = TIMES
+    pool_size: int = DEFAULT_POOL
     around_store: Callable[[SqlStore], SqlStore] = _as_it_is
     around_endpoint: Callable[[ProviderHttp], ProviderHttp] = _as_it_is
     around_journal: Callable[[FileJournal], FileJournal] = _as_it_is
@@ -118,7 +119,7 @@ async def foundation(settings: Settings, seams: Seams) -> AsyncIterator[Foundati
             refuse_lost_file(
                 settings.data_dir / DATABASE_FILE, signs_of_life(settings, journal_is_empty=not journal_file.held)
             )
-        database = await open_database(database_url(settings), folder)
+        database = await open_database(database_url(settings), folder, pool_size=seams.pool_size)
         stack.push_async_callback(database.aclose)
         keks = [
             await open_or_make_local_kek(uri, database)

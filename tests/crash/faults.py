@@ -120,7 +120,8 @@ class DyingStore(SqlStore):
         self, grant_id: str, event: lease.Event, *, record: AuditEvent | None = None, announce: bool = False
     ) -> GrantState | None:
         step = super().apply
-        return await self._at(type(event).__name__, lambda: step(grant_id, event, record=record, announce=announce))
+        name = "Land" if isinstance(event, lease.NotRotated) else type(event).__name__  # it takes the place of that
+        return await self._at(name, lambda: step(grant_id, event, record=record, announce=announce))
 
     async def licence(self, sent: lease.Sent, record: AttemptRecord) -> GrantState | None:
         step = super().licence
@@ -204,7 +205,8 @@ class DyingJournal(FileJournal):
         await self._plan.reached(f"{STORE_AWAY}journal, before")
         await super().write(place, received)
         self._plan.journalled[received.land.fingerprint].set()
-        await self._plan.reached(f"{STORE_AWAY}journal, after")
+        for point in ("journal", f"{STORE_AWAY}journal"):
+            await self._plan.reached(f"{point}, after")
 
     async def clear(self, place: int) -> None:
         for point in ("clear", f"{STORE_LATE}clear"):

@@ -17,7 +17,7 @@ from broker.adapters.journal import open_journal
 from broker.sandbox.behaviour import Behaviour, RotationMode
 from tests.crash.faults import write_plan
 from tests.crash.stories import MODES, WINDOWED
-from tests.support.broker import BrokerProcess, start_broker
+from tests.support.broker import BrokerProcess, NotServingError, start_broker
 from tests.support.canary import Seen
 from tests.support.postgres import PostgresServer
 from tests.support.sandbox import SandboxDriver, running_sandbox
@@ -78,6 +78,17 @@ class Lives:
         if self.worlds:
             world = replace(world, _numbers=self.world._numbers)
         self.worlds = {mode: replace(world, sandbox=sandbox) for mode, sandbox in self.sandboxes.items()}
+
+    async def start_and_die(self, volume: int) -> None:
+        """Begin a life that ends before it serves."""
+        try:
+            await self.start(volume)
+        except NotServingError as error:
+            if error.exit_code == -signal.SIGKILL:
+                return
+            raise
+        message = "the broker serves, and did not come to its end"
+        raise AssertionError(message)
 
     async def died(self) -> None:
         """Return once the process of now has ended; it was killed, by itself or by the test."""

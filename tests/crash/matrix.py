@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from aries_broker.errors import BrokerError
 from broker.sandbox.behaviour import RotationMode
-from tests.crash.lives import lives
+from tests.crash.lives import Lives, lives
 from tests.crash.play import Verdict, play
 from tests.crash.stories import MODES, STORIES, Story
+from tests.support.broker import NotServingError
 from tests.support.postgres import PostgresServer
 
 Row = dict[RotationMode, Verdict]
@@ -28,12 +30,23 @@ async def play_all(folder: Path, postgres: PostgresServer | None, stories: Seque
             started = time.monotonic()
             row: Row = {}
             for modes in [(mode,) for mode in story.modes] if alone else [story.modes]:
-                row |= await play(broker, story, modes)
+                row |= await _played(broker, story, modes)
             rows[story.name] = row
             lost = "  LOST BY US" if any(verdict.ours for verdict in row.values()) else ""
             took = time.monotonic() - started
             say(f"  {store:10} {number:2}/{len(stories)} {story.name:36} {took:5.1f} s{lost}")
     return rows
+
+
+async def _played(broker: Lives, story: Story, modes: Sequence[RotationMode]) -> Mapping[RotationMode, Verdict]:
+    """Play a story; what goes wrong with it is a verdict too, and the next story begins with a new life."""
+    try:
+        return await play(broker, story, modes)
+    except (AssertionError, BrokerError, NotServingError, TimeoutError) as error:
+        await broker.end()
+        broker.die_at("", 0)
+        await broker.start()
+        return dict.fromkeys(modes, Verdict(f"{type(error).__name__}: {error}", ours=True))
 
 
 def say(text: str) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Final
 
 from aries_broker.errors import BrokerError
@@ -48,14 +49,18 @@ async def play(lives: Lives, story: Story, modes: Sequence[RotationMode]) -> Map
     """Play a story once for grants of several modes at the same time."""
     grants = {mode: await _ready(lives, mode) for mode in modes}
     unkept = story.unkept
-    for number, death in enumerate(story.deaths):
-        await _die(lives, story, death, grants)
-        unkept = unkept and (number + 1 < len(story.deaths) or lives.journal_is_empty(death.volume))
-        following = story.deaths[number + 1] if number + 1 < len(story.deaths) else None
+    await _arm(lives, story.deaths[0], grants)
+    for death, following in zip_longest(story.deaths, story.deaths[1:]):
+        if death.at_start:
+            await lives.start_and_die(death.volume)
+        else:
+            await _die(lives, story, death, grants)
+        unkept = story.unkept and lives.journal_is_empty(death.volume)
         await _arm(lives, following, grants)
-        await lives.start(0 if following is None else following.volume)
-        for mode, grant in grants.items():
-            grant.desk.world = lives.worlds[mode]
+        if following is None or not following.at_start:
+            await lives.start(0 if following is None else following.volume)
+            for mode, grant in grants.items():
+                grant.desk.world = lives.worlds[mode]
     judge = _judge_revoked if story.revoke else _judge
     verdicts = await asyncio.gather(*(judge(mode, grant, unkept) for mode, grant in grants.items()))
     return dict(zip(grants, verdicts, strict=True))
@@ -84,8 +89,6 @@ async def _arm(lives: Lives, death: Death | None, grants: Mapping[RotationMode, 
 
 
 async def _die(lives: Lives, story: Story, death: Death, grants: Mapping[RotationMode, Grant]) -> None:
-    if death is story.deaths[0]:
-        await _arm(lives, death, grants)
     work = _revoke if story.revoke else _get
     running = [asyncio.create_task(_until_dead(lives, work, grant)) for grant in grants.values()]
     try:

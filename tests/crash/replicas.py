@@ -30,6 +30,8 @@ SCOPE: Final = "read"
 """The whole of a grant; what its import brought has ended."""
 REPLY_SECONDS: Final = 0.2
 """How long the provider takes, so that a death often falls between the request and the reply."""
+SERVICES: Final = 6
+"""One may have 200 calls open at a broker."""
 IN_DOUBT: Final = frozenset({"GRANT_UNCERTAIN", "GRANT_QUARANTINED", "GRANT_CONFLICT", "PROVIDER_UNAVAILABLE"})
 """What a caller may be told instead of a token where a replica died with the token under way."""
 
@@ -40,12 +42,14 @@ class Replicas:
 
     Attributes:
         worlds: each broker as its callers see it.
+        keys: of services that may use every grant.
     """
 
     folder: Path
     env: dict[str, str]
     sandbox: SandboxDriver
     worlds: list[World]
+    keys: list[str]
     _lives: list[AsyncExitStack]
 
     async def start(self, number: int) -> None:
@@ -67,7 +71,7 @@ class Replicas:
         await self._lives[number].aclose()
 
     async def expired_grant(self, name: str = "strict") -> Desk:
-        """Return a grant that every replica serves and whose only access token has ended, at a provider of that name."""
+        """Return a grant at a provider, known to every replica, whose only access token has ended."""
         await self.sandbox.behave(access_token_seconds=1)
         desk = await persist(lambda: self.worlds[0].desk("refresh_token", scopes=["read"], provider=name))
         ended = time.monotonic() + 1
@@ -93,7 +97,7 @@ async def replicas(folder: Path, postgres: PostgresServer, number: int) -> Async
         sandbox = await stack.enter_async_context(running_sandbox(sandbox_config()))
         (folder / "plan").write_text("")
         env = {**await postgres_environment(postgres, folder / "0"), "CRASH_PLAN": str(folder / "plan")}
-        every = Replicas(folder, env, sandbox, [], [AsyncExitStack() for _ in range(number)])
+        every = Replicas(folder, env, sandbox, [], [], [AsyncExitStack() for _ in range(number)])
         for one in range(number):
             stack.push_async_callback(every.end, one)
             await every.start(one)
@@ -102,6 +106,10 @@ async def replicas(folder: Path, postgres: PostgresServer, number: int) -> Async
         )
         for name in ("strict", "windowed"):
             await persist(partial(every.worlds[0].prove_narrowing, name))
+        for _ in range(SERVICES):
+            caller, key = await every.worlds[0].new_key()
+            await every.worlds[0].allow(caller, ["grant-*"])
+            every.keys.append(key)
         yield every
 
 
@@ -116,10 +124,11 @@ async def herd(every: Replicas, desk: Desk, callers: int) -> Counter[str]:
 
 async def _ask(every: Replicas, desk: Desk, number: int) -> str:
     """Return an access token, or the reason why there is none; a caller whose replica is gone goes to the next."""
+    key = every.keys[number % len(every.keys)]
     for turn in range(len(every.worlds)):
-        world = every.worlds[(number + turn) % len(every.worlds)]
+        world = every.worlds[(number // len(every.keys) + turn) % len(every.worlds)]
         try:
-            return (await world.get_token(desk.key, SCOPE, grant=desk.grant, deadline=PATIENCE)).access_token
+            return (await world.get_token(key, SCOPE, grant=desk.grant, deadline=PATIENCE)).access_token
         except BrokerError as error:
             if error.reason or error.status is not grpc.StatusCode.UNAVAILABLE:
                 return error.reason or str(error.status)

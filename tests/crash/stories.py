@@ -21,6 +21,8 @@ MODES: Final = (
 )
 WINDOWED: Final = (RotationMode.SAME, RotationMode.SIBLINGS, RotationMode.LAST_WINS)
 """A spent token may be presented again for a while, which the provider's configuration says."""
+ROTATING: Final = (RotationMode.ROTATE, *WINDOWED)
+"""There is a successor to be kept."""
 UNWINDOWED: Final = (RotationMode.ROTATE, RotationMode.NONE)
 
 UNREAD: Final = "the provider has not read it"
@@ -37,15 +39,17 @@ class Death:
     Attributes:
         point: of `faults`, or one of BY_HAND.
         volume: the data folder of the process that dies.
+        at_start: it comes there before it serves.
     """
 
     point: str
     volume: int = 0
+    at_start: bool = False
 
     @property
     def alone(self) -> bool:
-        """Whether grants come there one by one, since each holds the store's one writer."""
-        return self.point.endswith("not committed")
+        """Whether grants come there one by one: each holds the store's one writer, or is the next of a list."""
+        return self.at_start or self.point.endswith("not committed")
 
 
 @dataclass(frozen=True)
@@ -100,13 +104,19 @@ _AFTER: Final = (
     _dies("audited, the caller has its token", TOLD),
 )
 _JOURNAL: Final = (
-    _dies("journal: before, the store away", f"{STORE_AWAY}journal, before", unkept=True),
-    _dies("journal: after, the store away", f"{STORE_AWAY}journal, after"),
-    _dies("journal: cleared: before", f"{STORE_LATE}clear, before"),
-    _dies("journal: cleared: after", f"{STORE_LATE}clear, after"),
+    _dies("journal: before, the store away", f"{STORE_AWAY}journal, before", unkept=True, modes=ROTATING),
+    _dies("journal: after, the store away", f"{STORE_AWAY}journal, after", modes=ROTATING),
+    _dies("journal: cleared: before", f"{STORE_LATE}clear, before", modes=ROTATING),
+    _dies("journal: cleared: after", f"{STORE_LATE}clear, after", modes=ROTATING),
     *(
-        _dies(f"drain, {point}", f"{STORE_AWAY}journal, after", point)
-        for point in ("Land, before", "Land, not committed", "Land, after", "clear, before", "clear, after")
+        Story(f"drain: {name}", (Death(f"{STORE_AWAY}journal, after"), Death(point, at_start=True)), ROTATING)
+        for name, point in (
+            ("before", "Land, before"),
+            ("not committed", "Land, not committed"),
+            ("landed", "Land, after"),
+            ("cleared: before", "clear, before"),
+            ("cleared: after", "clear, after"),
+        )
     ),
 )
 _DOUBT: Final = (

@@ -13,7 +13,7 @@ from tests.crash.lives import WINDOW
 from tests.crash.replicas import Replicas, herd, probes_in, replicas
 from tests.support.postgres import PostgresServer
 from tests.support.waiting import until, until_told
-from tests.support.world import Desk
+from tests.support.world import BrokerError, Desk
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -113,7 +113,7 @@ def _resume(owner: Desk) -> None:
     owner.world.process.process.send_signal(signal.SIGCONT)
 
 
-async def _after_the_lease(desk: Desk) -> Exception:
+async def _after_the_lease(desk: Desk) -> BrokerError:
     """Ask until the owner's lease is over; return what is answered then."""
 
     async def doubted() -> bool:

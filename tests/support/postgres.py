@@ -30,17 +30,28 @@ class PostgresServer:
     Attributes:
         folder: where its socket lies.
         port: number in the socket's name; nothing listens on the network.
+        command: what it was started with.
         process: the server's first process.
     """
 
     folder: Path
     port: int
+    command: list[str | Path]
     process: subprocess.Popen[bytes]
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def url(self, database: str) -> str:
         """Return the URL of a database."""
         return f"postgresql://{USER}@/{database}?host={self.folder}&port={self.port}"
+
+    def stop_at_once(self) -> None:
+        """Stop it as `pg_ctl stop -m immediate` does: what was not committed is gone, nobody is waited for."""
+        stop(self.process, signal.SIGQUIT)
+
+    def start_again(self) -> None:
+        """Start it on the same data, and return once it has recovered."""
+        self.process = spawn(self.command, self.folder / "log")
+        _wait_until_ready(self, self.folder / "log")
 
     def create_database(self, template: str = "template0") -> str:
         """Return the name of a new database, empty or a copy of another that nobody is connected to."""
@@ -124,13 +135,13 @@ def running_postgres(*, settings: tuple[str, ...] = ()) -> Iterator[PostgresServ
             "max_connections=80",
         )
         arguments = [part for option in (*options, *settings) for part in ("-c", option)]
-        process = spawn([programs / "postgres", "-D", data, *arguments], log)
+        command: list[str | Path] = [programs / "postgres", "-D", data, *arguments]
+        server = PostgresServer(folder, 5432, command, spawn(command, log))
         try:
-            server = PostgresServer(folder, 5432, process)
             _wait_until_ready(server, log)
             yield server
         finally:
-            stop(process, signal.SIGINT)
+            stop(server.process, signal.SIGINT)
 
 
 def _wait_until_ready(server: PostgresServer, log: Path) -> None:
