@@ -113,7 +113,7 @@ class GrantState:
         owner, lease_until: who redeems, and until when others wait for it.
         first_sent_at, sends, replay_until: of the sends whose fate is open, counted and since when; until when one of
             them may be repeated. last_sent_at: of the last send of all.
-        probes: sends made to find out a fate, with nothing but a guess behind them.
+        probes: 1 where the last of these sends was made to find out a fate, with nothing but a guess behind it.
         settled_at: when an operator said that nothing will come of sends before it.
         not_before, failures: the back-off, and how often in a row it came to that.
         landed: the newest attempt that was answered with an access token.

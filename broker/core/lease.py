@@ -39,8 +39,8 @@ A grant is "in doubt" while `first_sent_at` is set: a token was sent, and nobody
                    doubted unless the new one descends from it
     Replay         unknown → prepared; attempt+1, owner, lease       no new token; now < replay_until; sends < 3; hold,
                                                                      health, not_before as Take
-    Probe          as Replay; probes+1                               no new token; no window, or it is over; probes=0;
-                                                                     settled; hold, health, not_before as Take
+    Probe          as Replay; probes=1                               no new token; no window, or it is over; settled;
+                                                                     hold, health, not_before as Take
     Settle         settled_at                                        unknown: an operator's word
     Finish         landed → idle; its owner may take it again in     attempt, landed
                    the same transaction, for the next who waits
@@ -71,7 +71,9 @@ Why each of the less obvious conditions is there; the checker finds the loss wit
   said twice, since the answer of the first commit was lost, it must not be taken off the count twice.
 - A token of so long ago that spent ones of its time are forgotten may be one of them, brought once more by a journal
   that was away: kept, but not new.
-- A probe that was not sent, or not read, does not count: it taught nothing and risked nothing.
+- A probe may follow a probe that nobody answered, once that is settled as well: what the first could have cost is lost
+  already, and else a provider that is away for some minutes, or two crashes, would end a grant whose token still lives.
+- A probe that was not sent, or not read, is none: it taught nothing and risked nothing.
 - A token leaves `current` when it was rotated, refused, of an older login, or adopted away. Only the last can leave its
   fate open; if the adopted one descends from it, it is spent and never sent again.
 - Open sends outlive the doubt they belong to: a successor in a dead owner's journal is live whatever came since.
@@ -547,7 +549,7 @@ def _replay(state: GrantState, event: Replay, now: int, times: RedeemTimes) -> G
 
 
 def _probe(state: GrantState, event: Probe, now: int, times: RedeemTimes) -> GrantState | None:
-    if not _recoverable(state, now) or _in_window(state, now) or state.probes > 0 or not event.settled:
+    if not _recoverable(state, now) or _in_window(state, now) or not event.settled:
         return None
     return replace(_prepared(state, event.owner, now, times), probes=1)
 

@@ -217,7 +217,7 @@ MOVED_ON: tuple[tuple[str, GrantState, bool], ...] = (
     ("unknown beside a token never sent", replace(UNKNOWN, sends=3, tokens=TOKENS[2]), True),
     ("unknown and backing off", replace(UNKNOWN, not_before=100_000), False),
     ("unknown past its window", OVER, True),
-    ("unknown and probed", replace(OVER, probes=1), False),
+    ("unknown and probed in vain", replace(OVER, probes=1), True),
     ("unknown without a window", replace(OVER, replay_until=None), True),
     ("quarantined", QUARANTINED, False),
     ("quarantined beside a token never sent", replace(QUARANTINED, tokens=TOKENS[2]), True),

@@ -6,10 +6,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from statistics import median
-from typing import TypeVar
 
 import pytest
 import pytest_asyncio
@@ -19,7 +19,7 @@ from tests.support.broker import start_broker
 from tests.support.canary import Seen
 from tests.support.postgres import PostgresServer
 from tests.support.sandbox import running_sandbox
-from tests.support.waiting import until
+from tests.support.waiting import until_told
 from tests.support.world import Desk, World, connected, postgres_environment, provider, sandbox_config, wire
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
@@ -32,8 +32,6 @@ AT_ONCE = 10
 SLOWER = 3.0
 """How many times longer a call for a cached token may take: one that waits for a connection takes a hundred times as
 long, and a broker with 500 calls open has a little more to do."""
-
-T = TypeVar("T")
 
 
 @pytest_asyncio.fixture
@@ -66,13 +64,13 @@ async def test_cached_tokens_do_not_wait_for_stalled_refreshes(world: World) -> 
     before = world.sandbox.running.state.counters.token_calls
     await world.sandbox.fail(count=STALLED, body="hang", when="before")
     waiting = []
-    for batch in _batches(
-        list(zip(names, cycle(keys), strict=False))
-    ):  # who waits too long for a connection is refused
-        calls = [world.get_token(key, "account:information", grant=name, deadline=300.0) for name, key in batch]
+    for batch in _batches(names):  # who waits too long for a connection is refused
+        calls = [
+            world.get_token(key, "account:information", grant=name, deadline=300.0)
+            for name, key in zip(batch, cycle(keys), strict=False)
+        ]
         waiting += [asyncio.create_task(world.outcome(call)) for call in calls]
-        at_the_provider = before + len(waiting)
-        await until(lambda number=at_the_provider: world.sandbox.running.state.counters.token_calls == number)  # type: ignore[misc]
+        await until_told(partial(_called, world, before + len(waiting)))
     stalled = await _median(desk)
     open_calls = sum(not task.done() for task in waiting)
     await world.sandbox.clear_failures()
@@ -82,9 +80,13 @@ async def test_cached_tokens_do_not_wait_for_stalled_refreshes(world: World) -> 
     assert SLOWER > stalled / usual
 
 
-def _batches(everything: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(everything), AT_ONCE):
-        yield everything[start : start + AT_ONCE]
+def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(names), AT_ONCE):
+        yield names[start : start + AT_ONCE]
+
+
+async def _called(world: World, calls: int) -> bool:
+    return world.sandbox.running.state.counters.token_calls == calls
 
 
 async def _grant(world: World, name: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from broker.core.grant_state import Hold
-from broker.core.lease import Land, NotConsumed, NotSent, Replay, Sent, Take
+from broker.core.lease import Land, NotConsumed, NotSent, Probe, Replay, Sent, Take
 from tests.model.provider import Mode
 from tests.model.rules import (
     Rules,
@@ -161,6 +161,12 @@ WITHOUT: Final[Mapping[str, Ablation]] = {
         Mode.SAME,
         Budget(redeems=3, losses=1, unread=1),
         "REUSED",
+    ),
+    "Probe: again, after one without an answer": Ablation(
+        Rules(lying(Probe, lambda state, event: (state, replace(event, settled=event.settled and not state.probes)))),
+        Mode.NO_ROTATION,
+        Budget(redeems=3, losses=2),
+        "STUCK",
     ),
     "Replay: within the window": Ablation(
         Rules(lying(Replay, lambda state, event: (replace(state, replay_until=1), event))),

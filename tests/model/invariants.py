@@ -48,7 +48,7 @@ def _may_move_on(model: Model, world: World) -> bool:
         again: list[lease.Event] = [lease.Take("x"), lease.Replay("x"), lease.Probe("x", settled=True)]
         steps += [lease.Unknown(None), *again]
     moves = any(model.steps(world.grant, event) is not None for event in steps)
-    leased = not lease_over(world.grant, 0) and world.grant.phase is not Phase.IDLE
+    leased = not lease_over(world.grant, 0) and world.grant.phase not in {Phase.IDLE, Phase.UNKNOWN}
     return not quiet or moves or leased or world.grant.replay_until == 1 or ending_token(model, world.grant) is not None
 
 
@@ -60,7 +60,7 @@ def _at_rest(model: Model, world: World) -> str:
     if grant.hold is Hold.REVOKED:
         live = world.received & world.provider.live
         return f"LEAKED: revoked here, and token {min(live)} is live there" if live else ""
-    if grant.phase not in {Phase.IDLE, Phase.UNKNOWN} or (grant.phase is Phase.UNKNOWN and not grant.probes):
+    if grant.phase is not Phase.IDLE:
         return f"STUCK: {grant.phase}, and nothing moves it"
     beside = [
         token.fingerprint

@@ -220,9 +220,7 @@ def _is_unsettled(state: GrantState, now: int) -> bool:
     left_behind = over and (
         state.phase is Phase.SENT or (state.phase is Phase.PREPARED and state.first_sent_at is not None)
     )
-    worth_a_try = state.phase is Phase.UNKNOWN and (
-        new or (state.sends < lease.MAX_SENDS if in_window else state.probes == 0)
-    )
+    worth_a_try = state.phase is Phase.UNKNOWN and (new or not in_window or state.sends < lease.MAX_SENDS)
     stuck = (left_behind or worth_a_try) and state.hold is Hold.NONE and state.not_before <= now
     beside = new and state.health is Health.QUARANTINED and state.hold in {Hold.NONE, Hold.FROZEN}
     ending = state.hold is Hold.REVOKING and (state.phase not in {Phase.PREPARED, Phase.SENT} or over)

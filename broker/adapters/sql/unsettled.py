@@ -17,10 +17,7 @@ from broker.core.lease import MAX_SENDS
 _LEFT_BEHIND: Final = and_(
     LEASE_OVER, or_(g.c.phase == Phase.SENT, and_(g.c.phase == Phase.PREPARED, g.c.first_sent_at.is_not(None)))
 )
-_WORTH_A_TRY: Final = and_(
-    g.c.phase == Phase.UNKNOWN,
-    or_(HAS_NEW, and_(IN_WINDOW, g.c.sends < MAX_SENDS), and_(not_(IN_WINDOW), g.c.probes == 0)),
-)
+_WORTH_A_TRY: Final = and_(g.c.phase == Phase.UNKNOWN, or_(HAS_NEW, not_(IN_WINDOW), g.c.sends < MAX_SENDS))
 _LATE_TOKEN: Final = exists().where(refresh_tokens.c.grant_id == g.c.id, LATE).correlate(g)
 
 UNSETTLED: Final[tuple[Condition, ...]] = (
