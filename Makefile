@@ -11,7 +11,7 @@ define generate
 $(PROTOC) --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
 endef
 
-.PHONY: help demo test check fmt proto proto-check proto-release bench lock model
+.PHONY: help demo test check fmt proto proto-check proto-release bench lock model crash
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ proto-release: .venv/installed ## Record the protos as released: later changes m
 
 model: .venv/installed ## Check the redeem protocol against every order of crashes, pauses and provider faults, at full size
 	@$(BIN)/python -m tests.model
+
+crash: .venv/installed ## Kill brokers at every step of a redeem, in every mode of the provider, on both databases; half an hour
+	@unset PYTHONDONTWRITEBYTECODE; $(BIN)/python -m tests.crash && $(BIN)/pytest -q -s -m crash tests/crash
 
 bench: .venv/installed ## Measure GetToken against an empty method on this machine
 	@$(BIN)/python -m tests.bench.get_token

@@ -30,13 +30,16 @@ A grant is "in doubt" while `first_sent_at` is set: a token was sent, and nobody
                    send; the send is open no more
     NotConsumed    as NotSent, the send stays counted                attempt; sent or unknown
     Refused        token refused; then the newest new token, else    attempt, generation, consent; sent or unknown
-                   the doubted one as unknown, else quarantined
+                   the doubted one as unknown, with its window, if
+                   that is open or it is not known to be spent;
+                   else quarantined
     Unknown        sent → unknown; prepared in doubt → unknown       sent and attempt is mine; or sent, or prepared in
                                                                      doubt, and the lease is over
     Closed         the send is open no more                          none: its owner says that nothing more comes of it
     Adopt          current = newest new token, generation+1,         a new token; unknown or quarantined; hold in
                    attempt+1 → idle, ok; the replaced token is       {none, frozen}
-                   doubted unless the new one descends from it
+                   doubted unless the new one descends from it and
+                   its window, if it has one, is over
     Replay         unknown → prepared; attempt+1, owner, lease       no new token; now < replay_until; sends < 3; hold,
                                                                      health, not_before as Take
     Probe          as Replay; probes=1                               no new token; no window, or it is over; settled;
@@ -75,7 +78,8 @@ Why each of the less obvious conditions is there; the checker finds the loss wit
   already, and else a provider that is away for some minutes, or two crashes, would end a grant whose token still lives.
 - A probe that was not sent, or not read, is none: it taught nothing and risked nothing.
 - A token leaves `current` when it was rotated, refused, of an older login, or adopted away. Only the last can leave its
-  fate open; if the adopted one descends from it, it is spent and never sent again.
+  fate open; if the adopted one descends from it, it is spent, and sent again only inside its window: a later send whose
+  answer was lost may have ended the adopted one.
 - Open sends outlive the doubt they belong to: a successor in a dead owner's journal is live whatever came since.
 - Release lets attempts and generations go on from the evidence: they only grow, also over a restore of a backup.
 - A token kept while the grant is revoking or revoked, or of an older consent, is revoked at the provider by whoever
@@ -98,6 +102,7 @@ from broker.core.grant_state import (
     current_token,
     lease_over,
     newest_new,
+    was_exchanged,
     was_used,
 )
 
@@ -166,11 +171,12 @@ class NotConsumed:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The provider answered `invalid_grant`."""
+    """The provider answered `invalid_grant`; `replay_for` is that of Sent."""
 
     attempt: int
     generation: int
     consent: int
+    replay_for: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +314,7 @@ def step(state: GrantState, event: Event, now: int, times: RedeemTimes) -> Grant
         case Consented():
             return _consented(state, event, now)
         case Adopt():
-            return _adopt(state)
+            return _adopt(state, now)
         case Replay():
             return _replay(state, event, now, times)
         case Probe():
@@ -498,15 +504,24 @@ def _refused(state: GrantState, event: Refused, now: int) -> GrantState | None:
     if newest is not None:
         return _turned_to(refused, newest.fingerprint)
     doubted = next((token for token in tokens if token.fingerprint == state.doubted), None)
-    if doubted is None:
+    replay_until = None if doubted is None else _window_of(doubted, event.replay_for)
+    if doubted is None or (was_exchanged(refused, doubted) and (replay_until or 0) <= now):
         return replace(refused, health=Health.QUARANTINED)
     return replace(
         _turned_to(refused, doubted.fingerprint),
         doubted=None,
         phase=Phase.UNKNOWN,
         first_sent_at=doubted.first_sent_at,
+        replay_until=replay_until,
         sends=1,
     )
+
+
+def _window_of(token: KeptToken, replay_for: int | None) -> int | None:
+    """Return until when a token may be sent again; a time before 0 is of another boot, and tells nothing."""
+    if replay_for is None or token.first_sent_at is None or token.first_sent_at < 0:
+        return None
+    return token.first_sent_at + replay_for
 
 
 def _turned_to(state: GrantState, fingerprint: str) -> GrantState:
@@ -531,7 +546,7 @@ def _closed(state: GrantState, event: Closed) -> GrantState:
     return replace(state, open_sends=tuple(send for send in state.open_sends if send.attempt != event.attempt))
 
 
-def _adopt(state: GrantState) -> GrantState | None:
+def _adopt(state: GrantState, now: int) -> GrantState | None:
     newest = newest_new(state)
     lost = state.phase is Phase.UNKNOWN or (state.phase is Phase.IDLE and state.health is Health.QUARANTINED)
     if newest is None or not lost or state.hold not in {Hold.NONE, Hold.FROZEN}:
@@ -539,7 +554,8 @@ def _adopt(state: GrantState) -> GrantState | None:
     replaced = current_token(state)
     fate_open = state.phase is Phase.UNKNOWN and replaced is not None and newest.generation != state.generation
     adopted = replace(_no_doubt(_turned_to(state, newest.fingerprint)), phase=Phase.IDLE, not_before=0)
-    return replace(adopted, doubted=state.current if fate_open else state.doubted)
+    last_resort = state.doubted or (state.current if _in_window(state, now) else None)
+    return replace(adopted, doubted=state.current if fate_open else last_resort)
 
 
 def _replay(state: GrantState, event: Replay, now: int, times: RedeemTimes) -> GrantState | None:

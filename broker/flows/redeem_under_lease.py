@@ -199,16 +199,18 @@ class RedeemUnderLease:
         """Commit SENT; only within a second of asking may the socket be written, and nothing is awaited after that."""
         asked_at = self._clock.boottime()
         provider = tenure.wish.provider
-        window = provider.replay_window
-        deadline = self._reply_deadline(provider)
-        replay_for = None if window is None else window * 1000 - deadline - self._times.replay_margin
-        sent = lease.Sent(tenure.attempt, tenure.state.generation, replay_for)
+        sent = lease.Sent(tenure.attempt, tenure.state.generation, self._replay_for(provider))
         state = await self._grants.licence(sent, self._record(tenure, prepared, "", ""))
         if state is None:  # held, or taken by another owner, meanwhile
             raise GrantConflictError("the grant changed at the same moment; try again", cause="withheld")
         self._noted(tenure.grant_id, Landmark(tenure.attempt, state.generation))
         if (self._clock.boottime() - asked_at) * 1000 >= self._times.write_within:
             raise StoreUnavailableError("the database took too long; nothing was sent, try again", cause="withheld")
+
+    def _replay_for(self, provider: Provider) -> int | None:
+        """Milliseconds from its first send in which a token may be sent again, if the provider has such a window."""
+        window = provider.replay_window
+        return None if window is None else window * 1000 - self._reply_deadline(provider) - self._times.replay_margin
 
     def _reply_deadline(self, provider: Provider) -> int:
         """Milliseconds to wait for the reply; a replay window has to leave time for a replay."""
@@ -243,11 +245,12 @@ class RedeemUnderLease:
                 return await self._landed(tenure, sent, place)
 
     async def _refused(self, tenure: Tenure) -> BrokerError:
-        refused = lease.Refused(tenure.attempt, tenure.state.generation, tenure.state.consent)
+        state, replay_for = tenure.state, self._replay_for(tenure.wish.provider)
+        refused = lease.Refused(tenure.attempt, state.generation, state.consent, replay_for)
         record = self._trail(tenure).event(Action.GRANT_QUARANTINE, self._clock.now())
         write = partial(self._grants.apply, tenure.grant_id, refused, record=record)
-        state = await self._surely(tenure, "Refused", write)
-        if state is not None and state.health is Health.QUARANTINED:
+        left = await self._surely(tenure, "Refused", write)
+        if left is not None and left.health is Health.QUARANTINED:
             return GrantQuarantinedError(
                 "the provider refused the grant; it is kept and has to be authorized again", cause="invalid_grant"
             )

@@ -35,6 +35,8 @@ TOKENS = (
     (NEW,),
 )
 """Refresh tokens of a grant, the current one first."""
+EXCHANGED = (SENT_TOKEN, KeptToken("t1", 2, 2, 6, -95_000, first_sent_at=-70_000))
+"""The current one was given for the other."""
 
 LIVING = Replica("living", "volume-1", -1_000)
 GONE = Replica("gone", "volume-2", -100_000)
@@ -95,6 +97,10 @@ STEPS: tuple[tuple[GrantState, lease.Event], ...] = (
     (SENT, lease.NotConsumed(4, 30_000)),
     (SENT, lease.Refused(4, 7, 2)),
     (replace(SENT, doubted="t1"), lease.Refused(4, 7, 2)),
+    (replace(SENT, doubted="t1", tokens=EXCHANGED), lease.Refused(4, 7, 2)),
+    (replace(SENT, doubted="t1", tokens=EXCHANGED), lease.Refused(4, 7, 2, 100_000)),
+    (replace(SENT, doubted="t1", tokens=EXCHANGED), lease.Refused(4, 7, 2, 10_000)),
+    (replace(SENT, doubted="t1", tokens=TOKENS[5]), lease.Refused(4, 7, 2, 100_000)),
     (SENT, lease.Unknown(4)),
     (SENT, lease.Unknown(4, 30_000)),
     (replace(SENT, lease_until=-20_000), lease.Unknown(None)),

@@ -149,10 +149,10 @@ def _received(model: Model, world: World, number: int) -> Iterator[Move]:
             journalled = process._replace(journal=process.journal | {entry})
             yield Move(f"{number} writes token {entry.token} into its journal", changed(world, number, journalled))
     elif world.up:
-        yield _outcome(model, world, number, _meaning(model, process))
+        yield _outcome(model, world, number, _meaning(model, world, process))
 
 
-def _meaning(model: Model, process: Process) -> lease.Event:
+def _meaning(model: Model, world: World, process: Process) -> lease.Event:
     if process.unread:
         return lease.NotConsumed(process.attempt, 0)
     if process.answer is None:
@@ -160,7 +160,9 @@ def _meaning(model: Model, process: Process) -> lease.Event:
             return lease.Unknown(process.attempt)
         return lease.NotConsumed(process.attempt, 0)
     if process.answer.refused:
-        return lease.Refused(process.attempt, process.generation, process.consent)
+        # Now is always 0, so that a doubted token's window that is over is none.
+        doubted_in_window = world.grant.doubted is not None and int(world.grant.doubted) in world.provider.window
+        return lease.Refused(process.attempt, process.generation, process.consent, int(doubted_in_window) or None)
     return lease.NotRotated(process.attempt)
 
 

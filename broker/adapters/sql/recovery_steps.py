@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from sqlalchemy import and_, case, exists, not_, or_
+from sqlalchemy import and_, case, exists, func, not_, or_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.adapters.sql import refresh_tokens
@@ -29,7 +29,7 @@ from broker.core.grant_state import GrantState, Health, Hold, Phase, RedeemTimes
 
 
 async def adopt(connection: AsyncConnection, grant_id: str) -> GrantState | None:
-    """Turn to the newest token never sent; the one it replaces stays in doubt unless the new one descends from it."""
+    """Turn to the newest token never sent; the one it replaces stays in doubt unless it is spent and out of window."""
     before = await lock(connection, grant_id)
     newest = await refresh_tokens.newest_new(connection, grant_id)
     if before is None or newest is None:
@@ -46,7 +46,7 @@ async def adopt(connection: AsyncConnection, grant_id: str) -> GrantState | None
         **_turned_to(fingerprint),
         phase=Phase.IDLE,
         not_before=0,
-        doubted=g.c.current if fate_open else g.c.doubted,
+        doubted=g.c.current if fate_open else func.coalesce(g.c.doubted, case((IN_WINDOW, g.c.current))),
         **NO_DOUBT,
     )
 

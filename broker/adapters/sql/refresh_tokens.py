@@ -92,6 +92,16 @@ async def sent_at(connection: AsyncConnection, grant_id: str, fingerprint: str |
     return None if row is None else (row.first_sent_at,)
 
 
+async def was_exchanged(connection: AsyncConnection, grant_id: str, fingerprint: str) -> bool:
+    """Tell whether a token was sent and another is kept that was given for it."""
+    other = t.alias()
+    given = exists().where(
+        other.c.grant_id == grant_id, other.c.consent == t.c.consent, other.c.generation == t.c.generation + 1
+    )
+    statement = select(t.c.fingerprint).where(*_is(grant_id, fingerprint), t.c.first_sent_at.is_not(None), given)
+    return (await connection.execute(statement)).first() is not None
+
+
 async def mark_sent(connection: AsyncConnection, grant_id: str, fingerprint: str | None, at: int | None) -> None:
     """Note the first send of a token."""
     first = update(t).where(*_is(grant_id, fingerprint), t.c.first_sent_at.is_(None))

@@ -234,12 +234,14 @@ async def refused(connection: AsyncConnection, grant_id: str, event: lease.Refus
     if after is None:
         return None
     await refresh_tokens.mark_refused(connection, grant_id, after.current)
-    after = await _succeed(connection, grant_id, after)
+    after = await _succeed(connection, grant_id, after, event.replay_for)
     await move_counts(connection, before, after)
     return after
 
 
-async def _succeed(connection: AsyncConnection, grant_id: str, refused_state: GrantState) -> GrantState | None:
+async def _succeed(
+    connection: AsyncConnection, grant_id: str, refused_state: GrantState, replay_for: int | None
+) -> GrantState | None:
     """Make another token current, or quarantine the grant; the row is locked already."""
     newest = await refresh_tokens.newest_new(connection, grant_id)
     if newest is not None:
@@ -248,7 +250,13 @@ async def _succeed(connection: AsyncConnection, grant_id: str, refused_state: Gr
     sent = None if doubted is None else await refresh_tokens.sent_at(connection, grant_id, doubted)
     if doubted is None or sent is None:
         return await move(connection, grant_id, health=Health.QUARANTINED)
-    again = {"doubted": None, "phase": Phase.UNKNOWN, "first_sent_at": sent[0], "sends": 1}
+    # A time before 0 is of another boot, and tells nothing.
+    until = None if replay_for is None or sent[0] is None or sent[0] < 0 else sent[0] + replay_for
+    if await refresh_tokens.was_exchanged(connection, grant_id, doubted):
+        quarantined = await move(connection, grant_id, now_ms() >= (until or 0), health=Health.QUARANTINED)
+        if quarantined is not None:
+            return quarantined
+    again = {"doubted": None, "phase": Phase.UNKNOWN, "first_sent_at": sent[0], "replay_until": until, "sends": 1}
     return await recovery_steps.turn_to(connection, grant_id, doubted, **again)
 
 
