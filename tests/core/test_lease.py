@@ -494,6 +494,24 @@ def test_a_refused_token_gives_way_to_the_doubted_one_at_last(state: GrantState)
     assert ("t9", "t0", Phase.IDLE) == (fresh.current, fresh.doubted, fresh.phase)
 
 
+@pytest.mark.parametrize(
+    ("replay_for", "sent_at", "again"),
+    [
+        (901, NOW - 900, True),
+        (900, NOW - 900, False),
+        (None, NOW - 900, False),
+        (NOW + 900, -1, False),
+    ],
+    ids=["in its window", "out of it", "without one", "sent before a reboot"],
+)
+def test_a_spent_token_is_sent_again_only_in_its_window(replay_for: int | None, sent_at: int, again: bool) -> None:
+    """The refused one was given for it: what else came of it died with an answer, and its window tells the rest."""
+    parent = replace(SENT_TOKEN, fingerprint="t0", generation=SENT_TOKEN.generation - 1, first_sent_at=sent_at)
+    moved = after(replace(SENT, doubted="t0", tokens=(SENT_TOKEN, parent)), Refused(6, 3, 1, replay_for))
+    expected = (Phase.UNKNOWN, Health.OK, "t0", NOW + 1) if again else (Phase.IDLE, Health.QUARANTINED, "t1", None)
+    assert expected == (moved.phase, moved.health, moved.current, moved.replay_until)
+
+
 # --- Adopt, Replay, Probe --------------------------------------------------------------------------------------------
 
 OVER = replace(UNKNOWN, lease_until=0)
@@ -527,12 +545,15 @@ def test_adopting_turns_to_the_newest() -> None:
     [
         (OVER, SIBLING, "t1"),
         (OVER, SUCCESSOR, None),
+        (replace(OVER, replay_until=NOW), SUCCESSOR, None),
+        (replace(OVER, replay_until=NOW + 1), SUCCESSOR, "t1"),
         (replace(OVER, doubted="t0"), SUCCESSOR, "t0"),
+        (replace(OVER, doubted="t0", replay_until=NOW + 1), SUCCESSOR, "t0"),
         (QUARANTINED, SIBLING, None),
     ],
 )
 def test_what_adopting_leaves_in_doubt(state: GrantState, adopted: KeptToken, doubted: str | None) -> None:
-    """The replaced token is doubted unless the adopted one descends from it, which spent it, or it was refused."""
+    """The replaced token is doubted unless it was refused, or is spent, the adopted one's parent, and out of window."""
     assert doubted == after(replace(state, tokens=(*state.tokens, adopted)), Adopt()).doubted
 
 

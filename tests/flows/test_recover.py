@@ -211,6 +211,22 @@ async def test_a_lost_reply_is_the_end_without_a_window() -> None:
     assert [FIRST, FIRST] == sent(world)
 
 
+async def test_a_probe_that_nobody_answered_is_followed_by_another() -> None:
+    """A provider that is away for some minutes ends no grant: its token may be unspent, and is sent again in time."""
+    world = await rotating_world(again=False)
+    replica = await world.replica()
+    world.endpoint.lose_requests = 3  # type: ignore[attr-defined]  # of Rotating
+    for _ in range(3):
+        with pytest.raises(GrantUncertainError):
+            await whole(replica)
+        with pytest.raises(GrantUncertainError):  # not before that one is settled
+            await whole(replica)
+        await up(world, replica)
+        world.clock.advance(IN_FLIGHT)
+    assert "provider" == await whole(replica)
+    assert [FIRST] * 4 == sent(world)
+
+
 async def test_a_probe_waits_for_whoever_vanished() -> None:
     """For ten minutes nobody probes behind a process of which nothing is known; a journal found empty ends the wait."""
     for wait, drained in ((TIMES.journal_lost / 1000, False), (IN_FLIGHT, True)):
