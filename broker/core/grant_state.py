@@ -204,6 +204,13 @@ def holds_live_token(state: GrantState) -> bool:
     )
 
 
+def held_because(state: GrantState) -> str:
+    """Return what is told of a grant that is held."""
+    if state.hold is Hold.FROZEN:
+        return "the grant is frozen by operators"
+    return "the grant was revoked by operators"
+
+
 def display_state(state: GrantState) -> str:
     """Return the one word a grant is shown with: our hold before the provider's verdict before the redeem."""
     if state.hold in {Hold.REVOKING, Hold.REVOKED}:

@@ -48,7 +48,7 @@ class ClientBreaker:
         left = found.until - self._clock.boottime()
         if left > 0:
             raise ProviderRefusedClientError(
-                "the provider refused the client's secret; operators have to add the right one",
+                "the provider refused the client's secret; operators have to replace it by the right one",
                 cause="refused_before",
                 retry_after=left,
             )

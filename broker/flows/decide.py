@@ -7,7 +7,7 @@ from typing import Final
 
 from broker.core import policy, scopes
 from broker.core.errors import GrantAmbiguousError, GrantHeldError, InvalidRequestError, PolicyDeniedError
-from broker.core.grant_state import Hold
+from broker.core.grant_state import Hold, held_because
 from broker.core.identity import CallerId, Role
 from broker.core.models import Policy
 from broker.flows.catalog_view import CatalogView
@@ -114,8 +114,9 @@ class Decide:
             )
         asked = scopes.resolve(requested, provider)
         if provider.frozen or grant.state.hold is not Hold.NONE:
-            cause = "provider_frozen" if provider.frozen else str(grant.state.hold)
-            raise GrantHeldError("the grant is held by operators", cause=cause)
+            if grant.state.hold is Hold.NONE:
+                raise GrantHeldError("the grant's provider is frozen", cause="provider_frozen")
+            raise GrantHeldError(held_because(grant.state), cause=str(grant.state.hold))
         wish = wish_for(grant, client, provider, asked, request.resource, str(request.caller))
         accepted = scopes.accepted_excess(decision.policy.accept_excess, provider)
         return Decided(catalog.version, requested, decision.policy, wish, accepted, scopes.known_wire(provider))

@@ -64,10 +64,11 @@ class FirstSecrets:
                 problems.append(Problem(field, f"the client {name!r} has no secret yet, and {error}"))
         return first, warnings, problems
 
-    async def wanted_version(self, client: Client, provider: Provider) -> int | None:
+    async def wanted_version(self, client: Client, provider: Provider, *, replace: bool = False) -> int | None:
         """Return the version a secret would be that is the first for this endpoint; None when there is one that opens.
 
-        A secret that was sealed for another origin never opens again here: it counts as none.
+        A secret that was sealed for another origin never opens again here: it counts as none, as does any with
+        `replace`.
 
         Raises:
             StoreUnavailableError: the store is away.
@@ -75,6 +76,8 @@ class FirstSecrets:
         stored = await self._secrets.current_secret(client.id)
         if stored is None:
             return FIRST
+        if replace:
+            return stored.version + 1
         try:
             await self._cipher.open(
                 stored.sealed, client_secret_binding(client.id, stored.version, origin_of(provider.token_url))

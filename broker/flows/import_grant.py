@@ -6,10 +6,11 @@ find the grant ▸ seal and keep the token as the grant's own ▸ redeem it at o
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from broker.core import lease
+from broker.core import lease, scopes
 from broker.core.audit import Action
 from broker.core.errors import GrantConflictError, GrantHeldError, InvalidRequestError, NotFoundError
 from broker.core.grant_state import GrantState, Health, Hold, Phase, was_used
@@ -19,12 +20,15 @@ from broker.core.sealing import refresh_token_binding
 from broker.core.secret import Secret
 from broker.core.urls import origin_of
 from broker.flows.trail import Trail
-from broker.ports import CatalogStore, Cipher, Clock, GrantStore
+from broker.ports import AccessTokenStore, CatalogStore, Cipher, Clock, GrantStore
 
 OLD_HOLDER: Final = "remove the refresh token from wherever it was kept: its old holder must not use it again"
 NOT_ROTATED: Final = (
     "the provider did not rotate the refresh token: whoever held it before can still use it; have it revoked there and "
     "let a person log in anew"
+)
+EXCESS: Final = (
+    "its access tokens carry more than the grant's scopes ({excess}): callers get them only where a policy accepts that"
 )
 
 
@@ -46,17 +50,19 @@ class Imported:
 class ImportGrant:
     """Import one refresh token."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a port
         self,
         *,
         catalogs: CatalogStore,
         grants: GrantStore,
+        access_tokens: AccessTokenStore,
         cipher: Cipher,
         clock: Clock,
         redeem_now: RedeemNow,
     ) -> None:
         self._catalogs = catalogs
         self._grants = grants
+        self._access_tokens = access_tokens
         self._cipher = cipher
         self._clock = clock
         self._redeem_now = redeem_now
@@ -93,7 +99,15 @@ class ImportGrant:
         self._running.add(task)
         task.add_done_callback(self._ended)
         rotated = await asyncio.shield(task)
-        return Imported(rotated, (OLD_HOLDER,) if rotated else (NOT_ROTATED, OLD_HOLDER))
+        warnings = [] if rotated else [NOT_ROTATED]
+        return Imported(rotated, (*warnings, OLD_HOLDER, *await self._excess(grant, provider)))
+
+    async def _excess(self, grant: Grant, provider: Provider) -> Sequence[str]:
+        """Return a warning where tokens of the grant carry more than its scopes, and are withheld for that."""
+        own = scopes.expand(grant.scopes, provider)
+        tokens = await self._access_tokens.live_access_tokens(grant.id)
+        excess = sorted(set().union(*(token.granted for token in tokens)) - own)
+        return [EXCESS.format(excess=" ".join(excess))] if excess else []
 
     async def _keep_and_redeem(self, grant: Grant, provider: Provider, refresh_token: Secret, trail: Trail) -> bool:
         """Do both or, where keeping fails, neither: what is kept and not redeemed its old holder may still use."""

@@ -11,7 +11,7 @@ from broker.core.errors import (
     GrantQuarantinedError,
     ProviderUnavailableError,
 )
-from broker.core.grant_state import Health, Hold, Phase
+from broker.core.grant_state import Health, Hold, Phase, held_because
 from broker.core.lease import MAX_SENDS
 from broker.core.models import Grant, GrantType
 from broker.flows.redeem_under_lease import uncertain
@@ -40,7 +40,7 @@ class Prospects:
             raise GrantConflictError("the grant was removed; try again", cause="removed")
         state = reading.state
         if state.hold is not Hold.NONE:
-            raise GrantHeldError("the grant is held by operators")
+            raise GrantHeldError(held_because(state))
         if state.current is None:
             raise ConsentRequiredError("the grant has no refresh token: a person has to log in, or import one")
         if state.health is Health.QUARANTINED:

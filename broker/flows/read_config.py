@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from broker.core.audit import Action
+from broker.core.config_rules import NAME
 from broker.core.config_values import Configured, catalog_objects, kind_of
 from broker.core.errors import InvalidRequestError, NotFoundError
 from broker.core.freeze import frozen_reason
@@ -72,12 +73,13 @@ class ReadConfig:
         """Return at most `page_size` grants (0 means 100) after a name.
 
         Raises:
-            InvalidRequestError: the page size is not 0 to 1000.
+            InvalidRequestError: the page size is not 0 to 1000, or `after` no grant's name.
             StoreUnavailableError: the store is away.
         """
         if not 0 <= page_size <= MAX_PAGE:
             problem = f"0 to {MAX_PAGE}"
             raise InvalidRequestError(f"the page size is {problem}", fields={"page_size": problem})
+        check_after(after, "page_token")
         await self._note(trail, "grant list")
         size = page_size or DEFAULT_PAGE
         found = await self._grants.list_grants(after, size + 1)
@@ -108,3 +110,14 @@ class ReadConfig:
     async def _note(self, trail: Trail, what: str) -> None:
         """Record the reading before anything is read."""
         await self._audit.record(trail.event(Action.ADMIN_READ, self._clock.now(), detail=what))
+
+
+def check_after(after: str, field: str) -> None:
+    """Return when a page can begin after a name.
+
+    Raises:
+        InvalidRequestError: no grant can be called so.
+    """
+    if after and not NAME.fullmatch(after):
+        problem = "must be a name of the page before"
+        raise InvalidRequestError(f"{field}: {problem}", fields={field: problem})

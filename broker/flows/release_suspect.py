@@ -8,6 +8,7 @@ from typing import Final
 from broker.core.audit import Action
 from broker.core.errors import InvalidRequestError, NotFoundError
 from broker.core.models import Grant, Kind
+from broker.flows.read_config import check_after
 from broker.flows.trail import Trail
 from broker.ports import Clock, GrantStore, RollbackStore, Suspect
 
@@ -24,7 +25,12 @@ class ReleaseSuspect:
         self._clock = clock
 
     async def list(self, after: str) -> Sequence[Suspect]:
-        """Return suspects in the order of their names, from the first name greater than `after`."""
+        """Return suspects in the order of their names, from the first name greater than `after`.
+
+        Raises:
+            InvalidRequestError: no grant can be called so.
+        """
+        check_after(after, "after")
         return await self._store.list_suspects(after, MOST)
 
     async def __call__(self, name: str, trail: Trail, *, abandon: bool) -> Grant:

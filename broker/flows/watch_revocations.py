@@ -77,10 +77,10 @@ class WatchRevocations:
         ended = None if not 0 <= since <= version else await self._ended(since, version)
         if ended is None:
             return Revocations(str(version), drop_all=True)
-        fingerprints = [
+        known = [
             token.fingerprint for token in ended if token.version <= version and await self._may_know(caller, token)
         ]
-        return Revocations(str(version), tuple(fingerprints))
+        return Revocations(str(version), tuple(dict.fromkeys(known)))  # frozen again and again, each is told once
 
     async def _ended(self, since: int, version: int) -> Sequence[EndedToken] | None:
         """Read what ended, once for all who ask for the same."""

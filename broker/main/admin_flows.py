@@ -93,7 +93,14 @@ def admin_flows(base: Foundation, settings: Settings, tokens: TokenFlows) -> Adm
         trusts_spiffe=trusts_spiffe,
         random_bytes=secrets.token_bytes,
     )
-    import_grant = ImportGrant(catalogs=store, grants=store, cipher=keyring, clock=clock, redeem_now=tokens.redeem_now)
+    import_grant = ImportGrant(
+        catalogs=store,
+        grants=store,
+        access_tokens=store,
+        cipher=keyring,
+        clock=clock,
+        redeem_now=tokens.redeem_now,
+    )
     read_config = ReadConfig(catalogs=store, grants=store, audit=audit, clock=clock)
     servicers = {
         CONFIG_SERVICE: ConfigServicer(

@@ -124,3 +124,10 @@ async def test_what_operators_froze_stays_a_suspect_all_the_same(backend: Backen
 async def test_nobody_s_grant_is_no_suspect(backend: Backend) -> None:
     """One that was removed since."""
     assert not await backend.store.hold_suspect("nobody", Landmark(9, 5), FOUND, EVENT)
+
+
+@pytest.mark.parametrize("name", ["a\x00", "", "A", "x" * 64])
+async def test_what_no_grant_is_called_is_none(backend: Backend, name: str) -> None:
+    """Whatever stands in a name, the store answers."""
+    await put_grant(backend.store, "a")
+    assert None is await backend.store.find_grant(name)

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from aries.broker.admin.v1 import secrets_pb2, secrets_pb2_grpc
 from tests.support.canary import MARK, new_secret
 from tests.support.waiting import until_told
 from tests.support.world import World, wire
@@ -219,6 +220,21 @@ async def test_a_wrong_client_secret(world: World, kind: str) -> None:
     assert (CODE.UNAVAILABLE, "PROVIDER_REFUSED_CLIENT") == (told.status, told.reason)
     assert IDLE == await desk.state()
     assert [] == world.seen.leaks()
+
+
+async def test_a_wrong_client_secret_is_replaced(world: World) -> None:
+    """The right one, put in its place, is sent at once: nobody waits for the old one's time."""
+    client = await world.new_client(new_secret("wrong-secret"))
+    desk = await world.desk(client=client)
+    assert "PROVIDER_REFUSED_CLIENT" == (await desk.refused("read")).reason
+    stub = secrets_pb2_grpc.SecretsServiceStub(world.channel)
+    right = secrets_pb2.AddFirstClientSecretRequest(client=client, secret=world.right_secret, replace=True)
+    assert 2 == (await world.call(stub.AddFirstClientSecret, right)).version
+
+    async def served() -> bool:
+        return await world.outcome(desk.get("read")) is None
+
+    await until_told(served)
 
 
 @pytest.mark.parametrize("kind", KINDS)

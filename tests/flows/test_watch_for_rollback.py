@@ -200,3 +200,5 @@ async def test_what_is_no_suspect_is_not_released(evidence: FileEvidence) -> Non
         await release(world)("nobody", trail(), abandon=False)
     with pytest.raises(InvalidRequestError):
         await release(world)("person", trail(), abandon=False)
+    with pytest.raises(InvalidRequestError):
+        await release(world).list("\x00")

@@ -141,6 +141,22 @@ async def test_a_removed_grant_s_tokens_are_told_of() -> None:
         assert 1 == len((await following(stream)).fingerprints)
 
 
+async def test_a_token_is_told_once() -> None:
+    """Frozen and let go again and again, it is named once."""
+    world = await new_world()
+    replica = await world.replica()
+    handed_out = await replica.get("read")
+    before = str(replica.view.version)
+    after = before
+    for _ in range(2):
+        after = await held(world, replica, "desk")
+        await replica.hold("desk", lease.Unfreeze(), Trail("Unfreeze", "peer", "r1", actor="key:ops"))
+    await replica.view.catch_up(await world.store.inner.read_version())
+    async with aclosing(watcher(world, replica)(ORDERS, before)) as stream:
+        told = await following(stream)
+    assert ((handed_out.fingerprint,), True) == (told.fingerprints, int(told.cursor) > int(after))
+
+
 async def test_a_role_has_no_tokens() -> None:
     """A caller that holds a role cannot have a token, and hears of none."""
     world = await new_world()

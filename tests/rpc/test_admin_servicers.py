@@ -266,7 +266,12 @@ async def test_secrets_and_refresh_tokens_go_in(kit: AdminKit, config: ConfigSer
 
     read = ReadConfig(catalogs=kit.store, grants=kit.store, audit=kit.audit, clock=kit.clock)
     importing = ImportGrant(
-        catalogs=kit.store, grants=kit.store, cipher=kit.keyring, clock=kit.clock, redeem_now=rotates
+        catalogs=kit.store,
+        grants=kit.store,
+        access_tokens=kit.store,
+        cipher=kit.keyring,
+        clock=kit.clock,
+        redeem_now=rotates,
     )
     soon: list[str] = []
     holding = HoldGrant(grants=kit.store, access_tokens=kit.store, clock=kit.clock, soon=soon.append)

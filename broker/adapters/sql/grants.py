@@ -25,6 +25,7 @@ from broker.adapters.sql.tables import refresh_tokens as tokens
 from broker.adapters.sql.unsettled import UNSETTLED
 from broker.core import lease
 from broker.core.audit import AuditEvent
+from broker.core.config_rules import NAME
 from broker.core.globs import literal_prefix, matches
 from broker.core.grant_state import GrantState, Health, Hold
 from broker.core.models import Grant, Kind
@@ -41,6 +42,8 @@ class SqlGrants(Part):
 
     async def find_grant(self, name: str) -> Grant | None:
         """Return the grant of this name with its row alone, or None."""
+        if not NAME.fullmatch(name):  # no grant can be called so, and PostgreSQL takes no NUL
+            return None
         return await self._one(grants.c.name == name, whole=False)
 
     async def get_grant(self, grant_id: str) -> Grant | None:

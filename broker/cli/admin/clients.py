@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from aries.broker.admin.v1 import secrets_pb2, secrets_pb2_grpc
@@ -14,12 +16,20 @@ app = build_app(CLIENTS)
 
 
 @app.command("add-secret")
-def add_secret(
-    context: typer.Context, name: Name, *, secret_file: SecretFile = None, stdin: Stdin = False, json: Json = False
+def add_secret(  # noqa: PLR0913 - each is an option
+    context: typer.Context,
+    name: Name,
+    *,
+    secret_file: SecretFile = None,
+    stdin: Stdin = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Put it in place of one that opens, because the provider refuses that.")
+    ] = False,
+    json: Json = False,
 ) -> None:
     """Store the first secret of a client that has none, or none for where its token endpoint is now."""
     secret = read_secret(secret_file, stdin=stdin)
-    request = secrets_pb2.AddFirstClientSecretRequest(client=name, secret=secret.reveal())
+    request = secrets_pb2.AddFirstClientSecretRequest(client=name, secret=secret.reveal(), replace=replace)
     with open_access(context).open() as broker:
         stub = secrets_pb2_grpc.SecretsServiceStub(broker.channel)
         response = broker.call(stub.AddFirstClientSecret, request)

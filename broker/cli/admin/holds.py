@@ -99,7 +99,7 @@ def _say_ended(response: Ended, *, json: bool) -> None:
         return
     _say_state(response.grant)
     if response.live_tokens:
-        print_error("warning: callers may still hold these access tokens, which nobody can call back")
+        print_error("warning: who holds one of these access tokens can use it until it ends, or its provider is told")
         print_table(("fingerprint", "provider_scopes", "remaining"), map(to_dict, response.live_tokens))
 
 

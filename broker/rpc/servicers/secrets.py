@@ -19,5 +19,5 @@ class SecretsServicer:
     ) -> secrets_pb2.AddFirstClientSecretResponse:
         """Answer AddFirstClientSecret."""
         secret = secret_of(request.secret, "secret")
-        version = await self._add_first_secret(request.client, secret, call.trail)
+        version = await self._add_first_secret(request.client, secret, call.trail, replace=request.replace)
         return secrets_pb2.AddFirstClientSecretResponse(version=version)

@@ -19,11 +19,11 @@ from broker.core.errors import (
     ProviderUnavailableError,
 )
 from broker.core.grant_state import GrantState, Health, Hold
-from broker.core.models import Grant
-from broker.core.sealing import refresh_token_binding
+from broker.core.models import AccessTokenKey, Grant
+from broker.core.sealing import Sealed, refresh_token_binding
 from broker.core.secret import Secret
-from broker.flows.import_grant import NOT_ROTATED, OLD_HOLDER, ImportGrant, RedeemNow
-from broker.ports import AttemptRecord
+from broker.flows.import_grant import EXCESS, NOT_ROTATED, OLD_HOLDER, ImportGrant, RedeemNow
+from broker.ports import AttemptRecord, StoredAccessToken
 from tests.flows.admin.kit import AdminKit, trail
 from tests.support.waiting import ENOUGH
 
@@ -40,7 +40,14 @@ TOKEN = Secret("canary-refresh-token")
 
 def importing(kit: AdminKit, redeem: RedeemNow) -> ImportGrant:
     """Return the flow with a redeem."""
-    return ImportGrant(catalogs=kit.store, grants=kit.store, cipher=kit.keyring, clock=kit.clock, redeem_now=redeem)
+    return ImportGrant(
+        catalogs=kit.store,
+        grants=kit.store,
+        access_tokens=kit.store,
+        cipher=kit.keyring,
+        clock=kit.clock,
+        redeem_now=redeem,
+    )
 
 
 async def rotates(_: str) -> bool:
@@ -220,3 +227,19 @@ async def test_a_grant_that_moves_meanwhile_is_not_overtaken(kit: AdminKit) -> N
     current = await kit.store.current_refresh_token(stale.id)
     assert current is not None
     assert current.fingerprint == kit.keyring.fingerprint(TOKEN)
+
+
+async def test_tokens_with_more_than_the_grant_s_scopes_are_told(kit: AdminKit) -> None:
+    """The token is taken in; what its access tokens carry beyond the grant is named, since callers will not get them."""
+    await kit.apply(FILE)
+    grant_id = (await kit.grant("g")).id
+
+    async def brings_more(_: str) -> bool:
+        key = AccessTokenKey(grant_id, 2, "c:a", ("account:information",))
+        carries = ("account:information", "order:execution")
+        token = StoredAccessToken(key, 1, Sealed("k", b"x"), "f", carries, True, 60_000, 60_000, None, False)
+        await kit.store.put_access(token)
+        return True
+
+    imported = await importing(kit, brings_more)("g", TOKEN, trail())
+    assert [OLD_HOLDER, EXCESS.format(excess="order:execution")] == list(imported.warnings)

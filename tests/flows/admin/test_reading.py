@@ -179,3 +179,15 @@ async def test_a_secret_is_added_anew_where_the_endpoint_moved(kit: AdminKit) ->
     assert ["version 1", "version 2"] == [
         event.detail for event in await kit.events() if event.action is Action.SECRET_ADD
     ]
+
+
+async def test_a_secret_may_be_put_in_another_s_place(kit: AdminKit) -> None:
+    """The provider refuses the one there is: another one, asked for so, is the next version and used from then on."""
+    await kit.apply(FILE)
+    add = AddFirstSecret(catalogs=kit.store, first_secrets=kit.first_secrets)
+    assert 1 == await add("desk", Secret("canary-1"), trail(), replace=True)
+    assert 2 == await add("desk", Secret("canary-2"), trail(), replace=True)
+    assert 3 == await add("desk", Secret("canary-3"), trail(), replace=True)
+    stored = await kit.store.current_secret((await kit.catalog()).clients["desk"].id)
+    assert stored is not None
+    assert 3 == stored.version

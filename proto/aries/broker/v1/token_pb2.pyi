@@ -68,7 +68,7 @@ class GetTokenRequest(_message.Message):
     """The grant's name. May be left out when policy leaves this caller exactly one."""
     rejected_fingerprint: _builtins.str
     """The fingerprint of a token that the API refused (401) before its end: another one is wanted. It counts while that
-    token is the newest there is, once in half a minute.
+    token is the newest there is: once in half a minute for a token, and once in half a minute for a caller.
     """
     resource: _builtins.str
     """The resource the token is for (RFC 8707), where the provider supports it."""

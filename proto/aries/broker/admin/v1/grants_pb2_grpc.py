@@ -165,7 +165,7 @@ class GrantsServiceServicer:
         does not know, so that its refresh tokens may be spent.
 
         Who may call: roles admin, operator, auditor.
-        Reasons: ROLE_REQUIRED, STORE_UNAVAILABLE.
+        Reasons: INVALID_REQUEST, ROLE_REQUIRED, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -84,7 +84,7 @@ class GrantsServiceStub:
     does not know, so that its refresh tokens may be spent.
 
     Who may call: roles admin, operator, auditor.
-    Reasons: ROLE_REQUIRED, STORE_UNAVAILABLE.
+    Reasons: INVALID_REQUEST, ROLE_REQUIRED, STORE_UNAVAILABLE.
     """
     ReleaseSuspect: _grpc.UnaryUnaryMultiCallable[_grants_pb2.ReleaseSuspectRequest, _grants_pb2.ReleaseSuspectResponse]
     """ReleaseSuspect lets a suspect go, with the refresh token the database has or, if that is abandoned, with none.
@@ -149,7 +149,7 @@ class GrantsServiceAsyncStub(GrantsServiceStub):
     does not know, so that its refresh tokens may be spent.
 
     Who may call: roles admin, operator, auditor.
-    Reasons: ROLE_REQUIRED, STORE_UNAVAILABLE.
+    Reasons: INVALID_REQUEST, ROLE_REQUIRED, STORE_UNAVAILABLE.
     """
     ReleaseSuspect: _aio.UnaryUnaryMultiCallable[_grants_pb2.ReleaseSuspectRequest, _grants_pb2.ReleaseSuspectResponse]  # type: ignore[assignment]
     """ReleaseSuspect lets a suspect go, with the refresh token the database has or, if that is abandoned, with none.
@@ -259,7 +259,7 @@ class GrantsServiceServicer(metaclass=_abc_1.ABCMeta):
         does not know, so that its refresh tokens may be spent.
 
         Who may call: roles admin, operator, auditor.
-        Reasons: ROLE_REQUIRED, STORE_UNAVAILABLE.
+        Reasons: INVALID_REQUEST, ROLE_REQUIRED, STORE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod

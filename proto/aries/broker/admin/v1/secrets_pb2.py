@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#aries/broker/admin/v1/secrets.proto\x12\x15\x61ries.broker.admin.v1\"B\n\x1b\x41\x64\x64\x46irstClientSecretRequest\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\x13\n\x06secret\x18\x02 \x01(\tB\x03\x80\x01\x01\"/\n\x1c\x41\x64\x64\x46irstClientSecretResponse\x12\x0f\n\x07version\x18\x01 \x01(\x05\x32\x91\x01\n\x0eSecretsService\x12\x7f\n\x14\x41\x64\x64\x46irstClientSecret\x12\x32.aries.broker.admin.v1.AddFirstClientSecretRequest\x1a\x33.aries.broker.admin.v1.AddFirstClientSecretResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#aries/broker/admin/v1/secrets.proto\x12\x15\x61ries.broker.admin.v1\"S\n\x1b\x41\x64\x64\x46irstClientSecretRequest\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\x13\n\x06secret\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x0f\n\x07replace\x18\x03 \x01(\x08\"/\n\x1c\x41\x64\x64\x46irstClientSecretResponse\x12\x0f\n\x07version\x18\x01 \x01(\x05\x32\x91\x01\n\x0eSecretsService\x12\x7f\n\x14\x41\x64\x64\x46irstClientSecret\x12\x32.aries.broker.admin.v1.AddFirstClientSecretRequest\x1a\x33.aries.broker.admin.v1.AddFirstClientSecretResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADDFIRSTCLIENTSECRETREQUEST'].fields_by_name['secret']._loaded_options = None
   _globals['_ADDFIRSTCLIENTSECRETREQUEST'].fields_by_name['secret']._serialized_options = b'\200\001\001'
   _globals['_ADDFIRSTCLIENTSECRETREQUEST']._serialized_start=62
-  _globals['_ADDFIRSTCLIENTSECRETREQUEST']._serialized_end=128
-  _globals['_ADDFIRSTCLIENTSECRETRESPONSE']._serialized_start=130
-  _globals['_ADDFIRSTCLIENTSECRETRESPONSE']._serialized_end=177
-  _globals['_SECRETSSERVICE']._serialized_start=180
-  _globals['_SECRETSSERVICE']._serialized_end=325
+  _globals['_ADDFIRSTCLIENTSECRETREQUEST']._serialized_end=145
+  _globals['_ADDFIRSTCLIENTSECRETRESPONSE']._serialized_start=147
+  _globals['_ADDFIRSTCLIENTSECRETRESPONSE']._serialized_end=194
+  _globals['_SECRETSSERVICE']._serialized_start=197
+  _globals['_SECRETSSERVICE']._serialized_end=342
 # @@protoc_insertion_point(module_scope)

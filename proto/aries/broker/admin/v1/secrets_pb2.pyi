@@ -24,19 +24,23 @@ class AddFirstClientSecretRequest(_message.Message):
 
     CLIENT_FIELD_NUMBER: _builtins.int
     SECRET_FIELD_NUMBER: _builtins.int
+    REPLACE_FIELD_NUMBER: _builtins.int
     client: _builtins.str
     """Required. The client's name."""
     secret: _builtins.str
     """Required. The secret, or the PEM private key for private_key_jwt."""
+    replace: _builtins.bool
+    """Also when the client has a secret that opens, which is then used no more: the provider refuses it, or has another."""
     def __init__(
         self,
         *,
         client: _builtins.str = ...,
         secret: _builtins.str = ...,
+        replace: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "secret", b"secret"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "replace", b"replace", "secret", b"secret"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -50,7 +54,7 @@ class AddFirstClientSecretResponse(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     version: _builtins.int
-    """The stored version: 1, or a later one where a secret was sealed for another origin."""
+    """The stored version: 1, or a later one where there was a secret."""
     def __init__(
         self,
         *,

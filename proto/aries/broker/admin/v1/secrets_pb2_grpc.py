@@ -48,7 +48,7 @@ class SecretsServiceServicer:
 
     def AddFirstClientSecret(self, request, context):
         """AddFirstClientSecret stores the first secret of a client that has none, or whose secret was sealed for another
-        origin than its token endpoint has now, where it never opens again.
+        origin than its token endpoint has now, where it never opens again; or, with replace, puts another in its place.
 
         Who may call: roles admin, rotator.
         Reasons: NOT_FOUND, ALREADY_EXISTS, INVALID_REQUEST, ROLE_REQUIRED, STORE_UNAVAILABLE.

@@ -35,7 +35,7 @@ class SecretsServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SecretsServiceAsyncStub: ...
     AddFirstClientSecret: _grpc.UnaryUnaryMultiCallable[_secrets_pb2.AddFirstClientSecretRequest, _secrets_pb2.AddFirstClientSecretResponse]
     """AddFirstClientSecret stores the first secret of a client that has none, or whose secret was sealed for another
-    origin than its token endpoint has now, where it never opens again.
+    origin than its token endpoint has now, where it never opens again; or, with replace, puts another in its place.
 
     Who may call: roles admin, rotator.
     Reasons: NOT_FOUND, ALREADY_EXISTS, INVALID_REQUEST, ROLE_REQUIRED, STORE_UNAVAILABLE.
@@ -48,7 +48,7 @@ class SecretsServiceAsyncStub(SecretsServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     AddFirstClientSecret: _aio.UnaryUnaryMultiCallable[_secrets_pb2.AddFirstClientSecretRequest, _secrets_pb2.AddFirstClientSecretResponse]  # type: ignore[assignment]
     """AddFirstClientSecret stores the first secret of a client that has none, or whose secret was sealed for another
-    origin than its token endpoint has now, where it never opens again.
+    origin than its token endpoint has now, where it never opens again; or, with replace, puts another in its place.
 
     Who may call: roles admin, rotator.
     Reasons: NOT_FOUND, ALREADY_EXISTS, INVALID_REQUEST, ROLE_REQUIRED, STORE_UNAVAILABLE.
@@ -64,7 +64,7 @@ class SecretsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_secrets_pb2.AddFirstClientSecretResponse, _abc.Awaitable[_secrets_pb2.AddFirstClientSecretResponse]]:
         """AddFirstClientSecret stores the first secret of a client that has none, or whose secret was sealed for another
-        origin than its token endpoint has now, where it never opens again.
+        origin than its token endpoint has now, where it never opens again; or, with replace, puts another in its place.
 
         Who may call: roles admin, rotator.
         Reasons: NOT_FOUND, ALREADY_EXISTS, INVALID_REQUEST, ROLE_REQUIRED, STORE_UNAVAILABLE.
