@@ -44,6 +44,9 @@ POLLING = {
     "support/postgres.py": {"_wait_until_ready"},
     "support/pgbouncer.py": {"_wait_until_ready"},
     "flows/world.py": {"let_pass"},
+    "crash/lives.py": {"persist"},
+    "crash/play.py": {"_until_dead", "_served", "_judge_revoked"},
+    "crash/replicas.py": {"_at_rest"},
 }
 
 

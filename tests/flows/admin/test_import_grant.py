@@ -230,14 +230,25 @@ async def test_a_grant_that_moves_meanwhile_is_not_overtaken(kit: AdminKit) -> N
 
 
 async def test_tokens_with_more_than_the_grant_s_scopes_are_told(kit: AdminKit) -> None:
-    """The token is taken in; what its access tokens carry beyond the grant is named, since callers will not get them."""
+    """The token is taken in; what its access tokens carry beyond the grant is named: callers will not get them."""
     await kit.apply(FILE)
     grant_id = (await kit.grant("g")).id
 
     async def brings_more(_: str) -> bool:
         key = AccessTokenKey(grant_id, 2, "c:a", ("account:information",))
         carries = ("account:information", "order:execution")
-        token = StoredAccessToken(key, 1, Sealed("k", b"x"), "f", carries, True, 60_000, 60_000, None, False)
+        token = StoredAccessToken(
+            key,
+            attempt=1,
+            sealed=Sealed("k", b"x"),
+            fingerprint="f",
+            granted=carries,
+            verified=True,
+            life_ms=60_000,
+            remaining_ms=60_000,
+            renew_ms=None,
+            lifetime_assumed=False,
+        )
         await kit.store.put_access(token)
         return True
 
