@@ -387,11 +387,13 @@ class Suspect(_message.Message):
     name: _builtins.str
     """The grant's name."""
     attempt: _builtins.int
-    """The newest redeem the database knows, and the newest there is evidence of."""
+    """The newest redeem the database knows."""
     evidence_attempt: _builtins.int
+    """The newest redeem there is evidence of."""
     generation: _builtins.int
-    """The number of refresh tokens the database knows, and the number there is evidence of."""
+    """The number of refresh tokens the database knows."""
     evidence_generation: _builtins.int
+    """The number of refresh tokens there is evidence of."""
     @_builtins.property
     def found_at(self) -> _timestamp_pb2.Timestamp:
         """When it was found."""
