@@ -16,7 +16,7 @@ FULL: Final = {
     "crash, pauses, silence": Budget(redeems=3, crashes=1, lease_ends=2, losses=1),
     "crashes, outage, silence": Budget(redeems=2, crashes=2, outages=1, lease_ends=1, losses=1),
     "revoke, crash, outage": Budget(redeems=2, crashes=1, outages=1, lease_ends=1, losses=1, revokes=1),
-    "new consent, crash": Budget(redeems=3, crashes=1, lease_ends=1, losses=1, consents=1),
+    "new consent, crash": Budget(redeems=2, crashes=1, lease_ends=1, losses=1, consents=1),
     "unread, crash": Budget(redeems=3, crashes=1, lease_ends=1, losses=1, unread=1),
 }
 
