@@ -78,7 +78,7 @@ class Replicas:
         await self.sandbox.behave(access_token_seconds=3600)
         for world in self.worlds:
             await world.grant_status(desk.grant)  # an operator's call makes a broker look at what changed
-        await until_told(lambda: _is_over(ended))
+        await until_told(lambda: _is_over(ended), AGAIN)
         return desk
 
     def at(self, number: int, desk: Desk) -> Desk:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.crash.lives import WINDOW
+from tests.crash.lives import AGAIN, WINDOW
 from tests.crash.replicas import Replicas, herd, probes_in, replicas
 from tests.support.postgres import PostgresServer
 from tests.support.waiting import until, until_told
@@ -41,22 +41,23 @@ async def test_a_paused_owner_comes_back(three: Replicas) -> None:
     assert "GRANT_UNCERTAIN" == (await _after_the_lease(other)).reason
     calls = (await three.sandbox.counters())["token_calls"]
     _resume(owner)
-    await until_told(lambda: _gets(other, "account:information"))
+    await until_told(lambda: _gets(other, "account:information"), AGAIN)
     assert calls == (await three.sandbox.counters())["token_calls"]
-    await until_told(lambda: _gets(other, "order:information"))  # by the late token
+    await until_told(lambda: _gets(other, "order:information"), AGAIN)  # by the late token
     assert spent == await _spent(three)
 
 
+@pytest.mark.crash
 async def test_a_paused_owner_whose_grant_was_replayed(three: Replicas) -> None:
     """Within the provider's window another replica goes on; the late sibling is kept beside it and burns nothing."""
     await three.sandbox.behave(rotation="siblings", grace_seconds=WINDOW)
     owner, other, spent = await _paused(three, "windowed")
-    await until_told(lambda: _gets(other, "account:information"))
+    await until_told(lambda: _gets(other, "account:information"), AGAIN)
     tokens = len(await three.sandbox.refresh_tokens())
     _resume(owner)
-    await until_told(lambda: _has_noted(other, 2))
-    await until_told(lambda: _gets(other, "order:information"))
-    await until_told(lambda: _gets(owner, "position:information"))
+    await until_told(lambda: _has_noted(other, 2), AGAIN)
+    await until_told(lambda: _gets(other, "order:information"), AGAIN)
+    await until_told(lambda: _gets(owner, "position:information"), AGAIN)
     assert tokens + 2 == len(await three.sandbox.refresh_tokens())
     assert spent == await _spent(three)
     await three.sandbox.behave(rotation="rotate")
@@ -71,14 +72,14 @@ async def test_a_paused_owner_whose_grant_was_revoked(three: Replicas) -> None:
     async def revoked() -> bool:
         return (await other.world.grant_status(other.grant)).grant.hold == "revoked"
 
-    await until_told(revoked)
+    await until_told(revoked, AGAIN)
     told = (await three.sandbox.counters())["revocations"]["calls"]
     _resume(owner)
 
     async def late_token_told() -> bool:
         return bool((await three.sandbox.counters())["revocations"]["calls"] > told)
 
-    await until_told(late_token_told)
+    await until_told(late_token_told, AGAIN)
     live = [token for token in await three.sandbox.refresh_tokens() if token["live"]]
     family = (await three.sandbox.refresh_tokens())[-1]["family"]
     assert [] == [token for token in live if token["family"] == family]
@@ -120,7 +121,7 @@ async def _after_the_lease(desk: Desk) -> BrokerError:
         await desk.world.outcome(desk.get("account:information", deadline=1.0))
         return await desk.state() == ("unknown", "ok")
 
-    await until_told(doubted)
+    await until_told(doubted, AGAIN)
     return await desk.refused("account:information")
 
 

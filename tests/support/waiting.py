@@ -17,8 +17,8 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def until_told(ask: Callable[[], Awaitable[bool]]) -> None:
-    """Return once another process, asked again and again, says so."""
+async def until_told(ask: Callable[[], Awaitable[bool]], every: float = 0.02) -> None:
+    """Return once another process, asked again and again, says so; `every` so many seconds."""
     async with asyncio.timeout(ENOUGH):
         while not await ask():  # noqa: ASYNC110 - it tells nobody by itself
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(every)
