@@ -63,6 +63,7 @@ async def test_a_paused_owner_whose_grant_was_replayed(three: Replicas) -> None:
     await three.sandbox.behave(rotation="rotate")
 
 
+@pytest.mark.crash
 async def test_a_paused_owner_whose_grant_was_revoked(three: Replicas) -> None:
     """The late token is told to the provider and wiped: nothing of the grant lives there or here."""
     owner, other, spent = await _paused(three)
