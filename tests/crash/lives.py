@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from tests.support.broker import BrokerProcess, NotServingError, start_broker
 from tests.support.canary import Seen
 from tests.support.postgres import PostgresServer
 from tests.support.sandbox import SandboxDriver, running_sandbox
+from tests.support.waiting import until_told
 from tests.support.world import World, connected, postgres_environment, provider, sandbox_config
 
 PROGRAM: Final = ("tests.crash.broker_with_faults",)
@@ -148,9 +148,12 @@ async def lives(
 
 async def persist(work: Callable[[], Awaitable[T]]) -> T:
     """Return what comes of some work, again and again where the machine is too busy for such a short lease."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                return await work()
-            except (UnavailableError, ConflictError):
-                await asyncio.sleep(AGAIN)
+    found: list[T] = []
+
+    async def tried() -> bool:
+        with suppress(UnavailableError, ConflictError):
+            found.append(await work())
+        return bool(found)
+
+    await until_told(tried, AGAIN, PATIENCE)
+    return found[0]

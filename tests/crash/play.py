@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from aries_broker.errors import BrokerError
 from broker.sandbox.behaviour import RotationMode
 from tests.crash.lives import AGAIN, PATIENCE, Lives, persist
 from tests.crash.stories import ANSWERED, BY_HAND, TOLD, UNREAD, Death, Story
-from tests.support.waiting import until
+from tests.support.waiting import until, until_told
 from tests.support.world import Desk
 
 LOST: Final = "the grant changed hands at the provider and nobody could keep what it gave (A3)"
@@ -114,13 +113,15 @@ def _came(death: Death, grant: Grant) -> bool:
 
 async def _until_dead(lives: Lives, work: Callable[[Grant], Awaitable[object]], grant: Grant) -> None:
     """Want something again and again: the first try may come too early, such as while a lease lives."""
-    while lives.process.process.returncode is None:
+
+    async def wanted() -> bool:
         try:
             await work(grant)
         except BrokerError:
-            await asyncio.sleep(AGAIN)
-        else:
-            return
+            return lives.process.process.returncode is not None
+        return True
+
+    await until_told(wanted, AGAIN, PATIENCE)
 
 
 async def _get(grant: Grant) -> None:
@@ -151,31 +152,39 @@ async def _judge(mode: RotationMode, grant: Grant, unkept: bool) -> Verdict:
 
 
 async def _served(grant: Grant) -> str:
-    give_up = time.monotonic() + PATIENCE
     for scope in ("account:information", "order:information"):
         refused = ""
-        while True:
+
+        async def ended(scope: str = scope) -> bool:
+            nonlocal refused
             try:
                 grant.got.append((await grant.desk.get(scope)).fingerprint)
-                break
+                refused = ""
             except BrokerError as error:
                 refused = error.reason
-            if refused == "GRANT_QUARANTINED" or time.monotonic() > give_up:
-                return refused
-            await asyncio.sleep(AGAIN)
+            return refused in {"", "GRANT_QUARANTINED"}
+
+        with suppress(TimeoutError):
+            await until_told(ended, AGAIN, PATIENCE)
+        if refused:
+            return refused
     return "recovered"
 
 
 async def _judge_revoked(mode: RotationMode, grant: Grant, unkept: bool) -> Verdict:
     """Revoke again, as an operator would whose call was cut; nothing of the grant may be left, here or there."""
     del mode, unkept
-    give_up = time.monotonic() + PATIENCE
     hold = ""
-    while hold != "revoked" and time.monotonic() < give_up:
+
+    async def revoked() -> bool:
+        nonlocal hold
         with suppress(BrokerError):  # it is revoked already
             await grant.desk.revoke()
         hold = (await grant.desk.world.grant_status(grant.desk.grant)).grant.hold
-        await asyncio.sleep(AGAIN)
+        return hold == "revoked"
+
+    with suppress(TimeoutError):
+        await until_told(revoked, AGAIN, PATIENCE)
     refused = (await grant.desk.refused("account:information")).reason
     tokens = await grant.desk.world.sandbox.refresh_tokens()
     family = next(token["family"] for token in tokens if token["token"] == grant.desk.consented)

@@ -7,7 +7,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -201,11 +201,15 @@ def _wrong(told: Counter[str], at_rest: str, calls: int, reuses: int, probes: in
 
 async def _at_rest(world: World, desk: Desk) -> str:
     """Wait until nobody doubts the grant any more; return how it stands, or nothing."""
-    give_up = time.monotonic() + PATIENCE
-    while time.monotonic() < give_up:
+    health = ""
+
+    async def rests() -> bool:
+        nonlocal health
         await world.outcome(world.get_token(desk.key, SCOPE, grant=desk.grant))  # who wants a token moves it on
         status = (await world.grant_status(desk.grant)).grant
-        if status.phase == "idle":
-            return status.health
-        await asyncio.sleep(AGAIN)
-    return ""
+        health = status.health if status.phase == "idle" else ""
+        return bool(health)
+
+    with suppress(TimeoutError):
+        await until_told(rests, AGAIN, PATIENCE)
+    return health

@@ -17,8 +17,12 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def until_told(ask: Callable[[], Awaitable[bool]], every: float = 0.02) -> None:
-    """Return once another process, asked again and again, says so; `every` so many seconds."""
-    async with asyncio.timeout(ENOUGH):
+async def until_told(ask: Callable[[], Awaitable[bool]], every: float = 0.02, within: float = ENOUGH) -> None:
+    """Return once another process, asked `every` so many seconds, says so.
+
+    Raises:
+        TimeoutError: not `within` so many.
+    """
+    async with asyncio.timeout(within):
         while not await ask():  # noqa: ASYNC110 - it tells nobody by itself
             await asyncio.sleep(every)
