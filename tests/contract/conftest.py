@@ -6,15 +6,17 @@ All tests here run in one event loop, so that most can share a store that is ope
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import pytest_asyncio
 from sqlalchemy import delete
 
-from broker.adapters.sql import migrate
+from broker.adapters.sql import clock, migrate
 from broker.adapters.sql.tables import metadata
 from tests.contract.backends import DATA_KEYS, Backend, MemoryBackend, SqlBackend, open_sql
 from tests.support.pgbouncer import PgBouncer
@@ -32,6 +34,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here) and pytest_asyncio.is_async_test(item):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def old_host() -> Iterator[None]:
+    """Let the host have started long ago: tests push times into the past, and before the start is another boot."""
+    ahead = 30 * 24 * 3600 * 10**9
+
+    def gettime_ns(clock_id: int) -> int:
+        return time.clock_gettime_ns(clock_id) + ahead
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "time", SimpleNamespace(clock_gettime_ns=gettime_ns, CLOCK_BOOTTIME=time.CLOCK_BOOTTIME))
+        yield
 
 
 @pytest.fixture(scope="session")

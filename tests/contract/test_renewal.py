@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from broker.adapters.memory import base
-from broker.adapters.sql import control
+from broker.adapters.sql import clock, control
 from broker.core import lease
 from broker.core.models import AccessTokenKey
 from broker.ports import EndedToken
-from tests.contract.backends import EVENT, Backend, put_grant
+from tests.contract.backends import DATA_KEYS, EVENT, Backend, MemoryBackend, open_sql, put_grant
 from tests.contract.test_access_tokens import LIFE, key, token
 from tests.contract.test_redeem import consented_grant, sent
 from tests.support.times import TIMES
@@ -75,6 +77,24 @@ async def test_only_tokens_in_use_are_renewed(backend: Backend) -> None:
     await backend.advance(LIFE + 1_000)
     assert [] == await backend.store.due_tokens(10, 0)
     await backend.store.note_used([])
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_a_young_clock_does_not_bring_tokens_into_use(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a host that started less than a token's life ago, too, one never handed out is not renewed."""
+    a_minute = 60 * 10**9
+    monkeypatch.setattr(clock, "time", SimpleNamespace(clock_gettime_ns=lambda _: a_minute, CLOCK_BOOTTIME=7))
+    backend: Backend = MemoryBackend() if kind == "memory" else await open_sql(None, tmp_path)
+    await backend.data_keys.add_first_data_keys(DATA_KEYS)
+    grant_id = await put_grant(backend.store, "a")
+    used, unused = key(grant_id, "used"), key(grant_id, "unused")
+    await put_due(backend, used)
+    await put_due(backend, unused, used=False)
+    due = await backend.store.due_tokens(10, 0)
+    await backend.aclose()
+    assert [used] == [one.key for one in due]
 
 
 async def test_a_lease_on_a_key_is_kept_by_beats(backend: Backend) -> None:

@@ -146,7 +146,7 @@ class MemoryAccessTokens(Base):
             return False
         grant = self._grants.get(row.token.key.grant_id)
         wanted = grant is not None and grant.state.hold is Hold.NONE and grant.state.epoch == row.token.key.epoch
-        return wanted and row.used_at > now - row.token.life_ms
+        return wanted and row.used_at > max(0, now - row.token.life_ms)  # 0: never
 
     def _live(self, row: AccessRow) -> StoredAccessToken | None:
         now = self._now()

@@ -28,6 +28,7 @@ from broker.ports import DueToken, EndedToken, StoredAccessToken
 _KEY: Final = (a.c.grant_id, a.c.digest)
 _UNEXPIRED: Final = a.c.expires_at > now_ms()
 _ALIVE: Final = or_(_UNEXPIRED, a.c.lease_until > now_ms())
+_IN_USE: Final = and_(a.c.used_at > 0, a.c.used_at > now_ms() - a.c.life_ms)  # 0: never, however young the clock
 _LEFT: Final = ((a.c.expires_at - now_ms()).label("remaining_ms"), (a.c.renew_at - now_ms()).label("renew_ms"))
 _KEEP_DEAD_MS: Final = 3_600_000
 """A dead row stays this long, so that whoever held its lease finds the attempt that fences it off."""
@@ -174,7 +175,7 @@ class SqlAccessTokens(Part):
             due = (
                 select(a, *_LEFT, grants.c.name)
                 .join(grants, wanted)
-                .where(a.c.renew_at <= now_ms(), _UNEXPIRED, a.c.used_at > now_ms() - a.c.life_ms)
+                .where(a.c.renew_at <= now_ms(), _UNEXPIRED, _IN_USE)
                 .order_by(a.c.expires_at)
                 .limit(limit)
                 .with_for_update(of=a, skip_locked=True)
