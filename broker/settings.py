@@ -157,6 +157,8 @@ class Settings(BaseSettings):
     listen: Address = "127.0.0.1:50051"
     mtls_listen: Annotated[str | None, BeforeValidator(_address)] = None
     http_listen: Address = "127.0.0.1:8081"
+    public_listen: Annotated[str | None, BeforeValidator(_address)] = None
+    public_url: str | None = None
     admin_on: Annotated[AdminOn | None, BeforeValidator(_lower)] = None
     kek: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_keks)] = ()
     tls_cert: Path | None = None

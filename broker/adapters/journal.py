@@ -25,7 +25,7 @@ from broker.adapters.data_folder import DataFolder, DataFolderRefusedError
 from broker.core import lease
 from broker.core.audit import from_json, to_json
 from broker.core.sealing import Sealed
-from broker.ports import JournalError, ReceivedToken
+from broker.ports import JournalError, Received, ReceivedLogin, ReceivedToken
 
 FILE_NAME: Final = "journal"
 PLACES: Final = 1024
@@ -43,7 +43,7 @@ _FRONT_BYTES: Final = _LENGTH_BYTES + hashlib.sha256().digest_size
 class FileJournal:
     """The port Journal on a file of the data folder."""
 
-    def __init__(self, descriptor: int, volume: str, found: Sequence[tuple[int, ReceivedToken]]) -> None:
+    def __init__(self, descriptor: int, volume: str, found: Sequence[tuple[int, Received]]) -> None:
         """Take over an open file; `open_journal` makes one."""
         self._descriptor = descriptor
         self._volume = volume
@@ -71,7 +71,7 @@ class FileJournal:
         if place not in self._holding:
             self._free.append(place)
 
-    async def write(self, place: int, received: ReceivedToken) -> None:
+    async def write(self, place: int, received: Received) -> None:
         """Write an entry; durable when this returns.
 
         Raises:
@@ -97,7 +97,7 @@ class FileJournal:
         await self._in_thread(lambda: self._put(place, bytes(_FRONT_BYTES)))
         self._holding.discard(place)
 
-    def found(self) -> Sequence[tuple[int, ReceivedToken]]:
+    def found(self) -> Sequence[tuple[int, Received]]:
         """Return what a process before this one left."""
         return self._found
 
@@ -190,7 +190,7 @@ def _read_volume(descriptor: int, path: Path) -> str:
     return header[len(_MAGIC) :].hex()
 
 
-def _read_places(descriptor: int) -> list[tuple[int, ReceivedToken]]:
+def _read_places(descriptor: int) -> list[tuple[int, Received]]:
     found = []
     for place in range(PLACES):
         front = os.pread(descriptor, _FRONT_BYTES, _offset(place))
@@ -203,34 +203,41 @@ def _read_places(descriptor: int) -> list[tuple[int, ReceivedToken]]:
     return found
 
 
-def _to_bytes(received: ReceivedToken) -> bytes:
+def _to_bytes(received: Received) -> bytes:
+    what = _login_members(received) if isinstance(received, ReceivedLogin) else _token_members(received)
+    common = {
+        "grant_id": received.grant_id,
+        "key_id": received.sealed.key_id,
+        "ciphertext": base64.b64encode(received.sealed.ciphertext).decode(),
+        "event": to_json(received.event),
+    }
+    return json.dumps(common | what, ensure_ascii=False).encode()
+
+
+def _token_members(received: ReceivedToken) -> dict[str, object]:
     land = received.land
-    return json.dumps(
-        {
-            "grant_id": received.grant_id,
-            "attempt": land.attempt,
-            "generation": land.generation,
-            "consent": land.consent,
-            "fingerprint": land.fingerprint,
-            "key_id": received.sealed.key_id,
-            "ciphertext": base64.b64encode(received.sealed.ciphertext).decode(),
-            "event": to_json(received.event),
-            "announce": received.announce,
-        },
-        ensure_ascii=False,
-    ).encode()
+    return {
+        "attempt": land.attempt,
+        "generation": land.generation,
+        "consent": land.consent,
+        "fingerprint": land.fingerprint,
+        "announce": received.announce,
+    }
 
 
-def _from_bytes(payload: bytes) -> ReceivedToken:
+def _login_members(received: ReceivedLogin) -> dict[str, object]:
+    return {"login": received.id, "granted": received.granted}
+
+
+def _from_bytes(payload: bytes) -> Received:
     try:
         kept = json.loads(payload)
-        return ReceivedToken(
-            kept["grant_id"],
-            lease.Land(kept["attempt"], kept["generation"], kept["consent"], kept["fingerprint"]),
-            Sealed(kept["key_id"], base64.b64decode(kept["ciphertext"])),
-            from_json(kept["event"]),
-            kept["announce"],
-        )
+        sealed = Sealed(kept["key_id"], base64.b64decode(kept["ciphertext"]))
+        event = from_json(kept["event"])
+        if "login" in kept:
+            return ReceivedLogin(kept["login"], kept["grant_id"], sealed, tuple(kept["granted"]), event)
+        land = lease.Land(kept["attempt"], kept["generation"], kept["consent"], kept["fingerprint"])
+        return ReceivedToken(kept["grant_id"], land, sealed, event, kept["announce"])
     except (ValueError, KeyError, TypeError) as error:
         msg = "the journal holds an entry that only a newer version of the broker can read: start that one once"
         raise DataFolderRefusedError(msg) from error

@@ -20,6 +20,7 @@ class Action(StrEnum):
     TOKEN_DENY = "token:deny"  # noqa: S105
     GRANT_REDEEM = "grant:redeem"
     GRANT_IMPORT = "grant:import"
+    GRANT_AUTHORIZE = "grant:authorize"
     GRANT_QUARANTINE = "grant:quarantine"
     GRANT_FREEZE = "grant:freeze"
     GRANT_UNFREEZE = "grant:unfreeze"
@@ -27,6 +28,10 @@ class Action(StrEnum):
     GRANT_SETTLE = "grant:settle"
     GRANT_SUSPECT = "grant:suspect"
     GRANT_RELEASE = "grant:release"
+    LOGIN_START = "login:start"
+    LOGIN_CONFIRM = "login:confirm"
+    LOGIN_RECEIVE = "login:receive"
+    LOGIN_FAIL = "login:fail"
     CONFIG_APPLY = "config:apply"
     CONFIG_PUT = "config:put"
     CONFIG_REMOVE = "config:remove"

@@ -138,6 +138,12 @@ class Provider:
         proof: what it was seen to do, if anybody looked.
         absent_scope: meaning of a reply without scope.
         default_expires_in: seconds assumed when `expires_in` is absent.
+        login_scopes: wire scopes every login asks for beside those of its grant, such as `openid`; never an excess.
+        authorize_parameters: further fixed parameters of an authorization request.
+        pkce_with_secret: a code is exchanged with our client's proof beside the code verifier (RFC 7636 §4.5).
+        iss_promised: callbacks name the issuer (RFC 9207 §3).
+        direct_login_url: where the starter of a direct login begins, if the provider has such steps.
+        subject_url: what tells whose an access token is, if there is no ID token.
         replay_window: seconds in which the same refresh token may be sent again, if the provider has such a window;
             replay_kind: what comes of that.
         refresh_kills_older_access_tokens: a refresh ends the access tokens the grant got before.
@@ -165,6 +171,12 @@ class Provider:
     narrowing: NarrowingProfile = NarrowingProfile.UNPROVED
     proof: NarrowingProof | None = None
     absent_scope: AbsentScope = AbsentScope.REFUSE
+    login_scopes: tuple[str, ...] = ()
+    authorize_parameters: Mapping[str, str] = field(default_factory=dict)
+    pkce_with_secret: bool = True
+    iss_promised: bool = False
+    direct_login_url: str | None = None
+    subject_url: str | None = None
     default_expires_in: int = 300
     replay_window: int | None = None
     replay_kind: ReplayKind | None = None
@@ -185,13 +197,20 @@ class Provider:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Our registration at a provider; its secrets are versions kept beside it, sealed."""
+    """Our registration at a provider; its secrets are versions kept beside it, sealed.
+
+    Attributes:
+        redirect_uris: where results of a login may be sent, compared as they stand (RFC 9700 §2.1).
+        direct_login: terminals and the SDK may use the provider's direct steps.
+    """
 
     id: str
     name: str
     origin: Origin
     provider: str
     client_id: str
+    redirect_uris: tuple[str, ...] = ()
+    direct_login: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,37 @@ def may_hold(
     )
 
 
+def may_authorize(  # noqa: PLR0913 - everything a decision depends on
+    policies: Iterable[Policy],
+    caller: CallerId,
+    grant: str,
+    requested: frozenset[str],
+    provider: Provider | None,
+    *,
+    roles: frozenset[Role],
+) -> Policy | None:
+    """Return the first policy by name that lets this caller have a person log in for the grant, or None.
+
+    It says `authorize`, names the grant itself, not by a pattern, and allows every scope. None for a caller that holds
+    a role; and where there is no grant, with the same work.
+    """
+    judged_by = provider or _NO_PROVIDER
+    found = [
+        policy
+        for policy in sorted(policies, key=lambda policy: policy.name)
+        if _obstacle(policy, caller, grant, requested, judged_by) is None
+        and policy.authorize
+        and grant in policy.grants
+    ]
+    return found[0] if found and provider is not None and not roles else None
+
+
+def who_may_use(policies: Iterable[Policy], grant: str) -> tuple[Policy, ...]:
+    """Return every policy that lets callers use the grant, in order of name."""
+    named = (policy for policy in policies if any(matches(pattern, grant) for pattern in policy.grants))
+    return tuple(sorted(named, key=lambda policy: policy.name))
+
+
 def _obstacle(
     policy: Policy, caller: CallerId, grant: str, requested: frozenset[str], provider: Provider
 ) -> Why | None:

@@ -12,7 +12,17 @@ from typing import Final
 
 from broker.core.errors import StoreUnavailableError
 from broker.flows.heart import Heart
-from broker.ports import GrantStore, Journal, JournalError, ReceivedToken, RedeemTelemetry, ReplicaStore
+from broker.ports import (
+    AuthorizationStore,
+    GrantStore,
+    Journal,
+    JournalError,
+    Received,
+    ReceivedLogin,
+    ReceivedToken,
+    RedeemTelemetry,
+    ReplicaStore,
+)
 
 TRY_AGAIN: Final = 5.0
 """Seconds before what the store did not take is tried again."""
@@ -25,6 +35,7 @@ class DrainJournal:
         self,
         *,
         grants: GrantStore,
+        logins: AuthorizationStore,
         replicas: ReplicaStore,
         journal: Journal,
         heart: Heart,
@@ -32,6 +43,7 @@ class DrainJournal:
         owner: str,
     ) -> None:
         self._grants = grants
+        self._logins = logins
         self._replicas = replicas
         self._journal = journal
         self._heart = heart
@@ -72,17 +84,11 @@ class DrainJournal:
                     await self()
                     await asyncio.sleep(TRY_AGAIN if self._left else 0)
 
-    async def _store(self, place: int, received: ReceivedToken) -> None:
-        land = received.land
-        await self._grants.keep_and_land(
-            received.grant_id, land, received.sealed, received.event, announce=received.announce
-        )
-        if await self._grants.refresh_token(received.grant_id, land.fingerprint) is None:
-            # Told to the provider and wiped meanwhile, or not there at all: only the former is in the grant's history.
-            grant = await self._grants.get_grant(received.grant_id)
-            if grant is not None and all(kept.fingerprint != land.fingerprint for kept in grant.state.tokens):
-                self._telemetry.store_refused(received.grant_id, "drain", "not_kept")
-                return
+    async def _store(self, place: int, received: Received) -> None:
+        kept = await self._kept_login(received) if isinstance(received, ReceivedLogin) else await self._kept(received)
+        if not kept:
+            self._telemetry.store_refused(received.grant_id, "drain", "not_kept")
+            return
         try:
             await self._journal.clear(place)
         except JournalError:
@@ -91,3 +97,19 @@ class DrainJournal:
         self._journal.release(place)
         self._telemetry.journal_holds(self._journal.held)
         del self._left[place]
+
+    async def _kept_login(self, received: ReceivedLogin) -> bool:
+        """Store it; what the login made of it since is read back."""
+        return await self._logins.receive_login(received) and await self._logins.find_login(received.id) is not None
+
+    async def _kept(self, received: ReceivedToken) -> bool:
+        """Store it as whoever received it would have, and read it back."""
+        land = received.land
+        await self._grants.keep_and_land(
+            received.grant_id, land, received.sealed, received.event, announce=received.announce
+        )
+        if await self._grants.refresh_token(received.grant_id, land.fingerprint) is not None:
+            return True
+        # Told to the provider and wiped meanwhile, or not there at all: only the former is in the grant's history.
+        grant = await self._grants.get_grant(received.grant_id)
+        return grant is None or any(kept.fingerprint == land.fingerprint for kept in grant.state.tokens)

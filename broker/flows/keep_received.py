@@ -7,12 +7,24 @@ loses nothing. The store is asked on and on; there is nothing better to do with 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 from broker.core.errors import BrokerError, OverloadedError, StoreUnavailableError
 from broker.core.grant_state import GrantState, RedeemTimes
 from broker.flows.until_stored import Trouble, until_stored
-from broker.ports import GrantStore, Journal, JournalError, ReceivedToken, RedeemTelemetry
+from broker.ports import (
+    AuthorizationStore,
+    GrantStore,
+    Journal,
+    JournalError,
+    Received,
+    ReceivedLogin,
+    ReceivedToken,
+    RedeemTelemetry,
+)
+
+T = TypeVar("T")
 
 ASK_AGAIN: Final = 10.0
 """Seconds before a store that refuses a token for good is asked again: operators have to act."""
@@ -21,8 +33,17 @@ ASK_AGAIN: Final = 10.0
 class KeepReceived:
     """Stores received tokens."""
 
-    def __init__(self, *, grants: GrantStore, journal: Journal, telemetry: RedeemTelemetry, times: RedeemTimes) -> None:
+    def __init__(
+        self,
+        *,
+        grants: GrantStore,
+        logins: AuthorizationStore,
+        journal: Journal,
+        telemetry: RedeemTelemetry,
+        times: RedeemTimes,
+    ) -> None:
         self._grants = grants
+        self._logins = logins
         self._journal = journal
         self._telemetry = telemetry
         self._times = times
@@ -53,13 +74,27 @@ class KeepReceived:
         What is no error of the store's but a mistake of ours is raised, with the token in the journal for a process
         that makes it no more.
         """
+        return await self._kept(
+            received,
+            lambda: self._grants.keep_and_land(
+                received.grant_id, received.land, received.sealed, received.event, announce=received.announce
+            ),
+            place,
+            trouble,
+        )
+
+    async def login(self, received: ReceivedLogin, place: int, trouble: Trouble) -> bool:
+        """Store what a login's code brought, in the same way; False when the login is forgotten."""
+        return await self._kept(received, lambda: self._logins.receive_login(received), place, trouble)
+
+    async def _kept(self, received: Received, write: Callable[[], Awaitable[T]], place: int, trouble: Trouble) -> T:
         first_failure = asyncio.Event()
 
         def report(error: BrokerError) -> None:
             trouble(error)
             first_failure.set()
 
-        storing = asyncio.create_task(self._store(received, report))
+        storing = asyncio.create_task(self._store(received, write, report))
         failing = asyncio.create_task(first_failure.wait())
         try:
             await asyncio.wait(
@@ -69,25 +104,20 @@ class KeepReceived:
             failing.cancel()
         stored = storing.done() and storing.exception() is None
         journalled = not stored and await self._write(place, received)
-        state = await storing
+        result = await storing
         if journalled:
             await self._clear(received, place)
-        return state
+        return result
 
-    async def _store(self, received: ReceivedToken, trouble: Trouble) -> GrantState:
+    async def _store(self, received: Received, write: Callable[[], Awaitable[T]], trouble: Trouble) -> T:
         while True:
             try:
-                return await until_stored(lambda: self._keep_and_land(received), trouble)
+                return await until_stored(write, trouble)
             except StoreUnavailableError as error:
                 self._telemetry.store_refused(received.grant_id, "keep", error.cause)
                 await asyncio.sleep(ASK_AGAIN)
 
-    async def _keep_and_land(self, received: ReceivedToken) -> GrantState:
-        return await self._grants.keep_and_land(
-            received.grant_id, received.land, received.sealed, received.event, announce=received.announce
-        )
-
-    async def _write(self, place: int, received: ReceivedToken) -> bool:
+    async def _write(self, place: int, received: Received) -> bool:
         try:
             await self._journal.write(place, received)
         except JournalError:
@@ -96,7 +126,7 @@ class KeepReceived:
         self._telemetry.journal_holds(self._journal.held)
         return True
 
-    async def _clear(self, received: ReceivedToken, place: int) -> None:
+    async def _clear(self, received: Received, place: int) -> None:
         try:
             await self._journal.clear(place)
         except JournalError:  # the next start finds the entry once more, and storing it again changes nothing

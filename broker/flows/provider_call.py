@@ -12,11 +12,13 @@ from broker.core.errors import ProviderRefusedClientError, RateLimitedError
 from broker.core.models import Limit, LimitTarget, Provider
 from broker.core.oauth.reply import Outcome, Reading, read_reply, refuse_echo
 from broker.core.oauth.rfc6749 import (
-    ClientCredentials,
+    AuthorizationCode,
+    ClientProof,
     HttpReply,
     HttpRequest,
     RefreshToken,
     SendFailure,
+    TokenGrant,
     build_token_request,
 )
 from broker.core.secret import Secret
@@ -96,22 +98,21 @@ class ProviderCall:
         """Tell whether redeems wait for the provider's permits."""
         return self._waiting[provider.id] > 0
 
-    async def prepare(self, wish: Wish, grant: ClientCredentials | RefreshToken) -> PreparedCall:
-        """Let our client prove itself and build the request.
+    async def prepare(self, wish: Wish, grant: TokenGrant) -> PreparedCall:
+        """Let our client prove itself and build the request; a code's verifier may stand for the proof.
 
         Raises:
             ProviderRefusedClientError: the client has no secret that can be sent now.
             StoreUnavailableError: the secret cannot be had now.
         """
+        if isinstance(grant, AuthorizationCode) and not wish.provider.pkce_with_secret:
+            named = ClientProof(wish.provider.token_endpoint_auth, wish.client.client_id, None, None, named_only=True)
+            return PreparedCall(build_token_request(wish.provider, grant, named), 0, _secrets_in(grant))
         proved = await self._prove_client(wish.provider, wish.client)
         request = build_token_request(wish.provider, grant, proved.proof)
-        secrets = [
-            proved.secret,
-            grant.token if isinstance(grant, RefreshToken) else None,
-            None if proved.proof.assertion is None else Secret(proved.proof.assertion),
-            request.basic_pair,
-        ]
-        return PreparedCall(request, proved.version, tuple(one for one in secrets if one is not None))
+        assertion = None if proved.proof.assertion is None else Secret(proved.proof.assertion)
+        ours = (one for one in (proved.secret, assertion, request.basic_pair) if one is not None)
+        return PreparedCall(request, proved.version, (*ours, *_secrets_in(grant)))
 
     async def send(
         self, wish: Wish, prepared: PreparedCall, before_write: Callable[[], Awaitable[None]], reply_deadline: float
@@ -150,3 +151,9 @@ class ProviderCall:
             self._breaker.refused(wish.provider, wish.client, prepared.secret_version)
         elif reading.outcome in {Outcome.LANDED, Outcome.REFUSED}:
             self._breaker.believed(wish.provider, wish.client)
+
+
+def _secrets_in(grant: TokenGrant) -> tuple[Secret, ...]:
+    if isinstance(grant, RefreshToken):
+        return (grant.token,)
+    return (grant.code, grant.verifier) if isinstance(grant, AuthorizationCode) else ()

@@ -11,29 +11,13 @@ from __future__ import annotations
 from broker.core import lease
 from broker.core.grant_state import GrantState, Hold, KeptToken, to_revoke, was_exchanged
 from broker.core.models import Client, Grant, Provider
-from broker.core.oauth.rfc6749 import SendFailure
-from broker.core.oauth.rfc7009 import TokenTypeHint, Told, build_revocation_request, read_revocation
+from broker.core.oauth.rfc7009 import TokenTypeHint
 from broker.core.sealing import refresh_token_binding
-from broker.core.secret import Secret
 from broker.core.urls import origin_of
 from broker.flows.catalog_view import CatalogView
-from broker.flows.client_breaker import ClientBreaker
-from broker.flows.prove_client import ProveClient
+from broker.flows.end_token import EndToken
 from broker.flows.receive import Receive
-from broker.ports import (
-    AccessTokenStore,
-    Cipher,
-    Clock,
-    GrantStore,
-    NotSentError,
-    RedeemTelemetry,
-    ReplyLostError,
-    SealBrokenError,
-    TokenEndpoint,
-)
-
-REPLY_DEADLINE = 20.0
-"""Seconds."""
+from broker.ports import AccessTokenStore, Cipher, Clock, GrantStore, SealBrokenError
 
 
 class RevokeTokens:
@@ -47,22 +31,16 @@ class RevokeTokens:
         access_tokens: AccessTokenStore,
         receive: Receive,
         cipher: Cipher,
-        prove_client: ProveClient,
-        breaker: ClientBreaker,
-        endpoint: TokenEndpoint,
+        end_token: EndToken,
         clock: Clock,
-        telemetry: RedeemTelemetry,
     ) -> None:
         self._view = view
         self._grants = grants
         self._access_tokens = access_tokens
         self._receive = receive
         self._cipher = cipher
-        self._prove_client = prove_client
-        self._breaker = breaker
-        self._endpoint = endpoint
+        self._end_token = end_token
         self._clock = clock
-        self._telemetry = telemetry
 
     async def __call__(self, grant: Grant, now: int) -> bool:
         """Tell of what has to be told; return False when the provider has to be told again later.
@@ -99,7 +77,7 @@ class RevokeTokens:
             )
         except SealBrokenError:  # of an endpoint that was another then: not this provider's to hear of
             return True
-        return await self._tell(client, provider, opened, TokenTypeHint.REFRESH_TOKEN)
+        return await self._end_token(client, provider, opened, TokenTypeHint.REFRESH_TOKEN)
 
     async def _end_access_tokens(self, grant: Grant, client: Client, provider: Provider) -> None:
         """Tell of the access tokens too, once: most providers ended them with the refresh token, and all soon end."""
@@ -107,29 +85,7 @@ class RevokeTokens:
         for stored in await self._access_tokens.live_access_tokens(grant.id):
             token = await self._receive.open(origin_of(provider.token_url), stored, read_at)
             if token is not None:
-                await self._tell(client, provider, token.access_token, TokenTypeHint.ACCESS_TOKEN)
-
-    async def _tell(self, client: Client, provider: Provider, token: Secret, hint: TokenTypeHint) -> bool:
-        """Tell the provider of one token; return whether there is no more to be said of it."""
-        if provider.revocation_url is None:
-            return True
-        proved = await self._prove_client(provider, client)
-        request = build_revocation_request(provider.revocation_url, token, hint, proved.proof)
-        try:
-            reply = await self._endpoint.send(
-                provider, request, before_write=_no_licence_needed, reply_deadline=REPLY_DEADLINE
-            )
-            told = read_revocation(reply)
-        except NotSentError as error:
-            told = read_revocation(SendFailure(sent=False, cause=error.cause))
-        except ReplyLostError as error:
-            told = read_revocation(SendFailure(sent=True, cause=error.cause))
-        if told is Told.REFUSED_CLIENT:
-            self._breaker.refused(provider, client, proved.version)
-        elif told is not Told.LATER:
-            self._breaker.believed(provider, client)
-        self._telemetry.revocation_finished(provider.name, client.name, told.value)
-        return told in {Told.REVOKED, Told.UNSUPPORTED}
+                await self._end_token(client, provider, token.access_token, TokenTypeHint.ACCESS_TOKEN)
 
 
 def _is_spent(state: GrantState, token: KeptToken, provider: Provider, now: int) -> bool:
@@ -137,7 +93,3 @@ def _is_spent(state: GrantState, token: KeptToken, provider: Provider, now: int)
     if token.first_sent_at is None or not was_exchanged(state, token):
         return False
     return token.first_sent_at + (provider.replay_window or 0) * 1000 <= now
-
-
-async def _no_licence_needed() -> None:
-    """Telling twice is harmless (RFC 7009 §2.2)."""

@@ -35,11 +35,12 @@ from broker.flows.relay_outbox import RelayOutbox
 from broker.flows.trail import Trail
 from broker.main.admin_flows import AdminFlows, admin_flows
 from broker.main.foundation import SEAMS, TIMES, Foundation, Seams, database_url, foundation
+from broker.main.login_flows import LoginFlows, login_flows
 from broker.main.token_flows import TokenFlows, token_flows
 from broker.rpc.authenticate import Authenticate
 from broker.rpc.edge import Edge
 from broker.rpc.listeners import ListenerConfig
-from broker.rpc.methods import TOKEN_SERVICE
+from broker.rpc.methods import AUTHORIZATION_SERVICE, TOKEN_SERVICE
 from broker.rpc.server import BrokerServer
 from broker.rpc.servicers.token import TokenServicer
 from broker.settings import Settings
@@ -123,6 +124,7 @@ async def _serve(settings: Settings, config: Path | None, seams: Seams) -> bool:
         trail = Trail(method="start", peer="", request_id=f"{base.owner}/start", actor=f"broker:{base.owner}")
         tokens = token_flows(base, refuse_sandbox=not settings.on_loopback)
         admin = admin_flows(base, settings, tokens)
+        logins = login_flows(base, tokens, settings.public_url)
         await base.heart.beat()
         await tokens.drain_journal()
         await tokens.rollback.compare()
@@ -136,18 +138,23 @@ async def _serve(settings: Settings, config: Path | None, seams: Seams) -> bool:
         async with AsyncExitStack() as to_the_end:
             _in_background(to_the_end, life, base.heart.beat_for_ever(), "heartbeat")
             async with AsyncExitStack() as stack:
-                await _listen(stack, settings, base, tokens, admin, life, trail)
+                await _listen(stack, settings, base, tokens, admin, logins, life, trail)
                 _in_background(stack, life, base.view.poll(), "follow-configuration")
                 _in_background(stack, life, tokens.drain_journal.for_ever(), "drain-journal")
                 _in_background(stack, life, _relay_for_ever(relay), "relay-outbox")
                 _in_background(stack, life, tokens.tend_grants.for_ever(), "tend-grants")
                 _in_background(stack, life, tokens.renew.for_ever(), "renew")
+                _in_background(stack, life, logins.tend.for_ever(), "tend-logins")
                 _in_background(stack, life, tokens.rollback.for_ever(), "watch-for-rollback")
                 life.started = True
                 await life.stop.wait()
                 life.draining = True
                 log.info("stopping")
-            await asyncio.gather(tokens.aclose(REDEEM_GRACE), admin.import_grant.aclose(REDEEM_GRACE))
+            await asyncio.gather(
+                tokens.aclose(REDEEM_GRACE),
+                admin.import_grant.aclose(REDEEM_GRACE),
+                logins.exchange.aclose(REDEEM_GRACE),
+            )
             await tokens.rollback.look()
         if base.journal.held:
             log.error("journal_not_empty")  # and the next start on this volume goes on with it
@@ -173,6 +180,7 @@ async def _listen(  # noqa: PLR0913 - everything that is served
     base: Foundation,
     tokens: TokenFlows,
     admin: AdminFlows,
+    logins: LoginFlows,
     life: Life,
     trail: Trail,
 ) -> None:
@@ -211,7 +219,11 @@ async def _listen(  # noqa: PLR0913 - everything that is served
     )
     server = BrokerServer(
         edge,
-        {TOKEN_SERVICE: TokenServicer(tokens.get_token, tokens.watch_revocations), **admin.servicers},
+        {
+            TOKEN_SERVICE: TokenServicer(tokens.get_token, tokens.watch_revocations),
+            AUTHORIZATION_SERVICE: logins.servicer,
+            **admin.servicers,
+        },
         _listeners(settings, tls),
         is_serving=lambda service: life.serves(service, base.view),
         reflection=settings.reflection,

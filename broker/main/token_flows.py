@@ -13,6 +13,7 @@ from broker.core.models import GrantType
 from broker.flows.client_breaker import ClientBreaker
 from broker.flows.decide import Decide
 from broker.flows.drain_journal import DrainJournal
+from broker.flows.end_token import EndToken
 from broker.flows.get_token import GetToken
 from broker.flows.keep_received import KeepReceived
 from broker.flows.lease_grant import LeaseGrant
@@ -49,6 +50,9 @@ class TokenFlows:
     renew: Renew
     rollback: WatchForRollback
     watch_revocations: WatchRevocations
+    call: ProviderCall
+    keep_received: KeepReceived
+    end_token: EndToken
 
     async def aclose(self, grace: float) -> None:
         """Wait up to `grace` seconds for redeems that run and tokens the store has not taken yet."""
@@ -80,11 +84,15 @@ def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
         limits=lambda: base.view.catalog.limits,
         refuse_sandbox=refuse_sandbox,
     )
+    end_token = EndToken(prove_client=prove_client, breaker=breaker, endpoint=base.endpoint, telemetry=base.metrics)
     rollback = WatchForRollback(
         store=base.store, evidence=base.evidence, clock=base.clock, telemetry=base.metrics, owner=base.owner
     )
     lease_grant = LeaseGrant(grants=base.store, heart=base.heart, times=base.times, owner=base.owner)
-    redeem_refresh_token = _redeem_refresh_token(base, call, receive, lease_grant, random, rollback.note)
+    keep_received = KeepReceived(
+        grants=base.store, logins=base.store, journal=base.journal, telemetry=base.metrics, times=base.times
+    )
+    redeem_refresh_token = _redeem_refresh_token(base, call, keep_received, receive, lease_grant, random, rollback.note)
     redeem_client_credentials = RedeemClientCredentials(
         grants=base.store,
         access_tokens=base.store,
@@ -139,6 +147,7 @@ def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
         ),
         drain_journal=DrainJournal(
             grants=base.store,
+            logins=base.store,
             replicas=base.store,
             journal=base.journal,
             heart=base.heart,
@@ -156,11 +165,8 @@ def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
                 access_tokens=base.store,
                 receive=receive,
                 cipher=base.keyring,
-                prove_client=prove_client,
-                breaker=breaker,
-                endpoint=base.endpoint,
+                end_token=end_token,
                 clock=base.clock,
-                telemetry=base.metrics,
             ),
             clock=base.clock,
             random=random,
@@ -168,12 +174,16 @@ def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
         renew=renew,
         rollback=rollback,
         watch_revocations=WatchRevocations(view=base.view, access_tokens=base.store, clock=base.clock),
+        call=call,
+        keep_received=keep_received,
+        end_token=end_token,
     )
 
 
 def _redeem_refresh_token(  # noqa: PLR0913 - what is shared with others
     base: Foundation,
     call: ProviderCall,
+    keep_received: KeepReceived,
     receive: Receive,
     lease_grant: LeaseGrant,
     random: Random,
@@ -183,7 +193,7 @@ def _redeem_refresh_token(  # noqa: PLR0913 - what is shared with others
         grants=base.store,
         access_tokens=base.store,
         call=call,
-        keep_received=KeepReceived(grants=base.store, journal=base.journal, telemetry=base.metrics, times=base.times),
+        keep_received=keep_received,
         receive=receive,
         cipher=base.keyring,
         telemetry=base.metrics,

@@ -5,6 +5,7 @@ there, or the two send errors of `provider`; anything else is a bug of the adapt
 """
 
 from broker.ports.audit import AuditLog, AuditSink, Buckets, OutboxSink
+from broker.ports.authorizations import AuthorizationStore, LoginReading, Subjects
 from broker.ports.catalog import CatalogMovedError, CatalogStore, LiveGrantError, ObjectChange
 from broker.ports.clock import Clock
 from broker.ports.edge import CallerSignatures, RedeemTelemetry, ServerTls, Telemetry, TlsMaterial
@@ -20,7 +21,7 @@ from broker.ports.grants import (
     StoredAccessToken,
     StoredRefreshToken,
 )
-from broker.ports.journal import Journal, JournalError, ReceivedToken
+from broker.ports.journal import Journal, JournalError, Received, ReceivedLogin, ReceivedToken
 from broker.ports.keys import (
     Cipher,
     DataKey,
@@ -48,6 +49,7 @@ __all__ = [
     "AttemptRecord",
     "AuditLog",
     "AuditSink",
+    "AuthorizationStore",
     "Buckets",
     "CallerSignatures",
     "CatalogMovedError",
@@ -70,6 +72,7 @@ __all__ = [
     "KeyState",
     "KeyStore",
     "LiveGrantError",
+    "LoginReading",
     "MacKeys",
     "NotSentError",
     "ObjectChange",
@@ -77,6 +80,8 @@ __all__ = [
     "OutboxSink",
     "PendingEvent",
     "Presets",
+    "Received",
+    "ReceivedLogin",
     "ReceivedToken",
     "RedeemTelemetry",
     "ReplicaStore",
@@ -89,6 +94,7 @@ __all__ = [
     "ServerTls",
     "StoredAccessToken",
     "StoredRefreshToken",
+    "Subjects",
     "Suspect",
     "Telemetry",
     "TlsMaterial",

@@ -22,6 +22,26 @@ class ReceivedToken:
     announce: bool
 
 
+@dataclass(frozen=True, slots=True)
+class ReceivedLogin:
+    """What a provider gave for a login's code, sealed: exactly what `AuthorizationStore.receive_login` takes.
+
+    Attributes:
+        id: the login's; grant_id: of the grant it is for.
+        granted: wire scopes, sorted.
+    """
+
+    id: str
+    grant_id: str
+    sealed: Sealed
+    granted: tuple[str, ...]
+    event: AuditEvent
+
+
+Received = ReceivedToken | ReceivedLogin
+"""What a journal keeps."""
+
+
 class JournalError(Exception):
     """The disk did not take an entry."""
 
@@ -47,7 +67,7 @@ class Journal(Protocol):
     def release(self, place: int) -> None:
         """Give back a place; one that holds an entry stays taken."""
 
-    async def write(self, place: int, received: ReceivedToken) -> None:
+    async def write(self, place: int, received: Received) -> None:
         """Write an entry; durable when this returns.
 
         Raises:
@@ -61,5 +81,5 @@ class Journal(Protocol):
             JournalError: the disk did not take that; the entry may still be there.
         """
 
-    def found(self) -> Sequence[tuple[int, ReceivedToken]]:
+    def found(self) -> Sequence[tuple[int, Received]]:
         """Return what a process before this one left, as it was when the journal was opened."""

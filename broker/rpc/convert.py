@@ -48,7 +48,7 @@ def token_request(request: token_pb2.GetTokenRequest, caller: CallerId) -> Token
         problems["resource"] = problem
     min_lifetime = None
     if request.HasField("min_lifetime"):
-        min_lifetime = _seconds_of(request.min_lifetime)
+        min_lifetime = seconds_of(request.min_lifetime)
         if min_lifetime is None:
             problems["min_lifetime"] = "a lifetime is a duration that is not negative"
     rejected = request.rejected_fingerprint
@@ -68,8 +68,8 @@ def token_reply(token: IssuedToken) -> token_pb2.GetTokenResponse:
         token_type=TOKEN_TYPE,
         scopes=token.scopes,
         expire_time=expire_time,
-        lifetime=_duration_of(token.lifetime),
-        renew_after=_duration_of(token.renew_after),
+        lifetime=duration_of(token.lifetime),
+        renew_after=duration_of(token.renew_after),
         narrowing=_NARROWING[token.narrowing],
         fingerprint=token.fingerprint,
         grant=token.grant,
@@ -92,14 +92,14 @@ def secret_of(text: str, field: str) -> Secret:
     return Secret(text)
 
 
-def _seconds_of(duration: Duration) -> float | None:
+def seconds_of(duration: Duration) -> float | None:
     """Return a well-formed duration that is not negative, in seconds; None for any other."""
     if not (0 <= duration.seconds <= _MAX_SECONDS and 0 <= duration.nanos < _NANOS):
         return None
     return duration.seconds + duration.nanos / _NANOS
 
 
-def _duration_of(seconds: float) -> Duration:
+def duration_of(seconds: float) -> Duration:
     """Return a duration, rounded down to a millisecond, so that no token is said to live longer than it does."""
     duration = Duration()
     duration.FromMilliseconds(max(0, int(seconds * 1000)))

@@ -40,7 +40,7 @@ from broker.flows.trail import Trail
 from broker.ports import Buckets, Clock, Telemetry
 from broker.rpc.authenticate import Authenticate, Credentials, Proof
 from broker.rpc.call import Call
-from broker.rpc.methods import Method
+from broker.rpc.methods import TOKEN_SERVICE, Method
 from broker.rpc.peer import address_of
 from broker.rpc.running import Place, Running
 from broker.rpc.status import INTERNAL, Status, status_of
@@ -173,7 +173,7 @@ class Edge:
         return self._surround(method, partial(self._stream, serve))
 
     def _surround(self, method: Method, answer: _Answer) -> Callable[[bytes, Context], Awaitable[bytes | None]]:
-        action = Action.RPC_DENY if method.is_admin else Action.TOKEN_DENY
+        action = Action.TOKEN_DENY if method.service == TOKEN_SERVICE else Action.RPC_DENY
 
         async def run(unverified_request: bytes, context: Context) -> bytes | None:
             started = self._clock.boottime()

@@ -13,7 +13,7 @@ from typing import Final
 from google.protobuf.message import Message
 
 from aries.broker.admin.v1 import audit_pb2, config_pb2, grants_pb2, keys_pb2, secrets_pb2
-from aries.broker.v1 import token_pb2
+from aries.broker.v1 import authorization_pb2, token_pb2
 from broker.core.identity import Role
 from broker.core.models import LimitTarget
 
@@ -55,11 +55,17 @@ class Method:
 
 
 TOKEN_SERVICE: Final = "aries.broker.v1.TokenService"  # noqa: S105 - a service's name
+AUTHORIZATION_SERVICE: Final = "aries.broker.v1.AuthorizationService"
 CONFIG_SERVICE: Final = "aries.broker.admin.v1.ConfigService"
 SECRETS_SERVICE: Final = "aries.broker.admin.v1.SecretsService"
 GRANTS_SERVICE: Final = "aries.broker.admin.v1.GrantsService"
 KEYS_SERVICE: Final = "aries.broker.admin.v1.KeysService"
 AUDIT_SERVICE: Final = "aries.broker.admin.v1.AuditService"
+
+
+def _login(name: str, request: type[Message], reply: type[Message]) -> Method:
+    """Return an RPC of AuthorizationService; the flow looks at roles and policies, and pays the caller's limit."""
+    return Method(AUTHORIZATION_SERVICE, name, request, reply, POLICY_CALLERS, LimitTarget.GET_TOKEN)
 
 
 def _admin(service: str, name: str, request: type[Message], reply: type[Message], roles: frozenset[Role]) -> Method:
@@ -83,6 +89,22 @@ _LISTED: Final = (
         POLICY_CALLERS,
         LimitTarget.GET_TOKEN,
         streams=True,
+    ),
+    _login(
+        "StartAuthorization",
+        authorization_pb2.StartAuthorizationRequest,
+        authorization_pb2.StartAuthorizationResponse,
+    ),
+    _login(
+        "CompleteAuthorization",
+        authorization_pb2.CompleteAuthorizationRequest,
+        authorization_pb2.CompleteAuthorizationResponse,
+    ),
+    _login("GetAuthorization", authorization_pb2.GetAuthorizationRequest, authorization_pb2.GetAuthorizationResponse),
+    _login(
+        "CancelAuthorization",
+        authorization_pb2.CancelAuthorizationRequest,
+        authorization_pb2.CancelAuthorizationResponse,
     ),
     _admin(CONFIG_SERVICE, "Apply", config_pb2.ApplyRequest, config_pb2.ApplyResponse, _ADMIN),
     _admin(CONFIG_SERVICE, "PutObject", config_pb2.PutObjectRequest, config_pb2.PutObjectResponse, _ADMIN),

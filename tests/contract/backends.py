@@ -30,6 +30,7 @@ from broker.core.settled import Replica
 from broker.ports import (
     AccessTokenStore,
     AttemptRecord,
+    AuthorizationStore,
     CatalogStore,
     DataKey,
     DataKeyStore,
@@ -101,7 +102,16 @@ def _tag(key_id: str, data: bytes) -> bytes:
 
 
 class Store(
-    CatalogStore, GrantStore, AccessTokenStore, ReplicaStore, RollbackStore, SecretStore, KeyStore, Outbox, Protocol
+    CatalogStore,
+    GrantStore,
+    AccessTokenStore,
+    ReplicaStore,
+    RollbackStore,
+    SecretStore,
+    KeyStore,
+    Outbox,
+    AuthorizationStore,
+    Protocol,
 ):
     """All ports of a store but the data keys."""
 
@@ -192,6 +202,7 @@ class SqlBackend:
             "attempts": ("sent_at",),
             "replicas": ("beat_at", "drained_at"),
             "outbox": ("delivered_at",),
+            "authorizations": ("expires_at", "moved_at"),
         }
 
         moves = []

@@ -11,7 +11,8 @@ import pytest
 from broker.core import lease
 from broker.core.audit import Action, AuditEvent
 from broker.core.sealing import Sealed
-from broker.ports import Journal, JournalError, ReceivedToken
+from broker.flows.exchange_code import LONGEST_BUNDLE
+from broker.ports import Journal, JournalError, ReceivedLogin, ReceivedToken
 from tests.contract.backends import EVENT
 from tests.contract.volumes import FileVolume, MemoryVolume, Volume
 
@@ -21,6 +22,12 @@ def received(number: int = 0, ciphertext: bytes = b"\x00sealed\xff") -> Received
     event = AuditEvent(EVENT.time, Action.GRANT_REDEEM, actor="broker:a", scopes="r\N{LATIN SMALL LETTER E WITH ACUTE}")
     land = lease.Land(number + 7, number + 3, 2, f"fingerprint-{number}")
     return ReceivedToken(f"grant-{number}", land, Sealed("aead-1", ciphertext), event, announce=number % 2 == 1)
+
+
+def received_login(ciphertext: bytes = b"\x00sealed\xff") -> ReceivedLogin:
+    """Return what a login's code brought."""
+    event = AuditEvent(EVENT.time, Action.LOGIN_RECEIVE, actor="key:ops")
+    return ReceivedLogin("login-1", "grant-1", Sealed("aead-1", ciphertext), ("read", "trade"), event)
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -64,6 +71,14 @@ async def test_an_entry_is_found_by_the_next_process(volume: Volume) -> None:
     assert ([(place, received(1))], 1, named) == (list(journal.found()), journal.held, journal.volume)
     await journal.clear(place)
     assert ([(place, received(1))], 0) == (list(journal.found()), journal.held)
+
+
+async def test_what_a_login_brought_is_found_too(volume: Volume) -> None:
+    """Beside tokens of redeems, and the longest that is sealed together fits."""
+    place, longest = reserved(volume.journal), received_login(bytes(LONGEST_BUNDLE + 64))
+    await volume.journal.write(place, longest)
+    journal = volume.restart()
+    assert [(place, longest)] == list(journal.found())
 
 
 async def test_volumes_differ(volume: Volume, tmp_path: Path) -> None:

@@ -28,7 +28,14 @@ from broker.core.grant_state import GrantState
 from broker.core.models import Provider
 from broker.core.oauth.rfc6749 import HttpReply, HttpRequest
 from broker.core.sealing import Sealed
-from broker.ports import AttemptRecord, ClientSecretVersion, ReceivedToken, StoredAccessToken, StoredRefreshToken
+from broker.ports import (
+    AttemptRecord,
+    ClientSecretVersion,
+    Received,
+    ReceivedToken,
+    StoredAccessToken,
+    StoredRefreshToken,
+)
 
 T = TypeVar("T")
 
@@ -201,10 +208,11 @@ class DyingJournal(FileJournal):
         self.__dict__ = journal.__dict__
         self._plan = plan
 
-    async def write(self, place: int, received: ReceivedToken) -> None:
+    async def write(self, place: int, received: Received) -> None:
         await self._plan.reached(f"{STORE_AWAY}journal, before")
         await super().write(place, received)
-        self._plan.journalled[received.land.fingerprint].set()
+        if isinstance(received, ReceivedToken):
+            self._plan.journalled[received.land.fingerprint].set()
         for point in ("journal", f"{STORE_AWAY}journal"):
             await self._plan.reached(f"{point}, after")
 

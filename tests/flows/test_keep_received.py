@@ -39,7 +39,8 @@ class Desk:
 
     def keeping(self, times: RedeemTimes, place: int) -> asyncio.Task[GrantState]:
         """Begin to keep what was received."""
-        keep = KeepReceived(grants=self.world.store, journal=self.journal, telemetry=self.world.counted, times=times)
+        store = self.world.store
+        keep = KeepReceived(grants=store, logins=store, journal=self.journal, telemetry=self.world.counted, times=times)
         return asyncio.create_task(keep(self.received, place, self.troubles.append))
 
     def place(self) -> int:

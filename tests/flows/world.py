@@ -45,6 +45,7 @@ from broker.flows.catalog_view import CatalogView
 from broker.flows.client_breaker import ClientBreaker
 from broker.flows.decide import Decide, TokenRequest
 from broker.flows.drain_journal import DrainJournal
+from broker.flows.end_token import EndToken
 from broker.flows.get_token import GetToken, IssuedToken
 from broker.flows.heart import Heart
 from broker.flows.hold_grant import HoldGrant
@@ -552,7 +553,7 @@ class World:
             grants=store,
             access_tokens=store,
             call=call,
-            keep_received=KeepReceived(grants=store, journal=journal, telemetry=telemetry, times=TIMES),
+            keep_received=KeepReceived(grants=store, logins=store, journal=journal, telemetry=telemetry, times=TIMES),
             receive=receive,
             cipher=self.keyring,
             telemetry=telemetry,
@@ -581,11 +582,10 @@ class World:
                 access_tokens=store,
                 receive=receive,
                 cipher=self.keyring,
-                prove_client=prove_client,
-                breaker=breaker,
-                endpoint=self.endpoint,
+                end_token=EndToken(
+                    prove_client=prove_client, breaker=breaker, endpoint=self.endpoint, telemetry=telemetry
+                ),
                 clock=self.clock,
-                telemetry=telemetry,
             ),
             clock=self.clock,
             random=random,
@@ -636,7 +636,13 @@ class World:
         return Replica(
             heart=heart,
             drain=DrainJournal(
-                grants=store, replicas=store, journal=journal, heart=heart, telemetry=telemetry, owner=owner
+                grants=store,
+                logins=store,
+                replicas=store,
+                journal=journal,
+                heart=heart,
+                telemetry=telemetry,
+                owner=owner,
             ),
             view=view,
             cache=cache,

@@ -12,6 +12,7 @@ from typing import Final
 
 from broker.core import lease
 from broker.core.audit import AuditEvent
+from broker.core.authorization import Authorization
 from broker.core.evidence import Landmark
 from broker.core.grant_state import GrantState, RedeemTimes
 from broker.core.models import AccessTokenKey, ApiKey, Grant, Kind
@@ -56,6 +57,7 @@ class Base:
         self._replicas: dict[str, Replica] = {}
         self._suspects: dict[str, tuple[Landmark, datetime]] = {}
         self._secrets: dict[str, ClientSecretVersion] = {}
+        self._logins: dict[str, tuple[Authorization, int]] = {}
         self._keys: dict[str, ApiKey] = {}
         self._data_keys: tuple[DataKey, ...] = ()
         self._outbox: dict[str, AuditEvent] = {}

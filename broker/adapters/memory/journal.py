@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
-from broker.ports import JournalError, ReceivedToken
+from broker.ports import JournalError, Received
 
 
 class MemoryJournal:
@@ -18,11 +18,11 @@ class MemoryJournal:
 
     def __init__(self, places: int = 100) -> None:
         """Make an empty journal."""
-        self.entries: dict[int, ReceivedToken] = {}
+        self.entries: dict[int, Received] = {}
         self.broken = False
         self.volume = secrets.token_hex(16)
         self._free = list(reversed(range(places)))
-        self._found: tuple[tuple[int, ReceivedToken], ...] = ()
+        self._found: tuple[tuple[int, Received], ...] = ()
 
     @property
     def held(self) -> int:
@@ -38,7 +38,7 @@ class MemoryJournal:
         if place not in self.entries:
             self._free.append(place)
 
-    async def write(self, place: int, received: ReceivedToken) -> None:
+    async def write(self, place: int, received: Received) -> None:
         """Write an entry.
 
         Raises:
@@ -56,7 +56,7 @@ class MemoryJournal:
         self._fail_if_broken()
         del self.entries[place]
 
-    def found(self) -> Sequence[tuple[int, ReceivedToken]]:
+    def found(self) -> Sequence[tuple[int, Received]]:
         """Return what was there when it was opened."""
         return self._found
 

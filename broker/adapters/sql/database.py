@@ -19,6 +19,7 @@ from broker.adapters.sql.engine_sqlite import SqliteEngine
 from broker.adapters.sql.errors import StoreRefusedError
 from broker.adapters.sql.grants import SqlGrants
 from broker.adapters.sql.lanes import Lane, Lanes
+from broker.adapters.sql.logins import SqlLogins
 from broker.adapters.sql.migrate import database_url, refuse_out_of_date, upgrade
 from broker.adapters.sql.opening import refuse_without_rights, refusing
 from broker.adapters.sql.outbox import SqlOutbox
@@ -32,7 +33,17 @@ DEFAULT_POOL: Final = 10
 FILE_NAME: Final = "broker.db"
 
 
-class SqlStore(SqlCatalog, SqlGrants, SqlAccessTokens, SqlReplicas, SqlSuspects, SqlSecrets, SqlApiKeys, SqlOutbox):
+class SqlStore(
+    SqlCatalog,
+    SqlGrants,
+    SqlAccessTokens,
+    SqlReplicas,
+    SqlSuspects,
+    SqlSecrets,
+    SqlApiKeys,
+    SqlLogins,
+    SqlOutbox,
+):
     """All ports of a store but the data keys, over one database."""
 
 

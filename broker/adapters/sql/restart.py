@@ -14,6 +14,7 @@ from broker.adapters.sql.tables import (
     OPEN,
     access_tokens,
     attempts,
+    authorizations,
     control,
     grants,
     outbox,
@@ -56,6 +57,8 @@ async def _forget_times(connection: AsyncConnection) -> None:
             settled_at=None,
         )
     )
+    # Logins under way are over, and those whose end nobody saw are looked after at once.
+    await connection.execute(update(authorizations).values(expires_at=0, moved_at=now_ms()))
     await connection.execute(update(attempts).where(OPEN).values(sent_at=now_ms()))
     # Tokens of the old boot stay in their order and before those of the new one.
     newest = (await connection.execute(select(func.max(refresh_tokens.c.received_at)))).scalar_one()

@@ -247,6 +247,37 @@ api_keys = Table(
     _key_id("row_mac_key_id"),
 )
 
+# What is fixed of a login lies in `facts`, to which what is sealed here is bound.
+authorizations = Table(
+    "authorizations",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("starter", Text, nullable=False),
+    Column("facts", Text, nullable=False),
+    Column("phase", Text, nullable=False),
+    Column("failure", Text, nullable=False),
+    Column("browser", Text, nullable=False),
+    Column("tries", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("taken", Boolean, nullable=False),
+    Column("granted", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("moved_at", BigInteger, nullable=False),
+    _key_id("key_id"),
+    Column("verifier", LargeBinary, nullable=False),
+    _key_id("received_key_id", nullable=True),
+    Column("received", LargeBinary),
+)
+UNDER_WAY = text("phase NOT IN ('connected', 'failed')")
+Index("ix_authorizations_open", authorizations.c.starter, sqlite_where=UNDER_WAY, postgresql_where=UNDER_WAY)
+STATED = text("state <> ''")
+Index("ix_authorizations_state", authorizations.c.state, sqlite_where=STATED, postgresql_where=STATED)
+CODED = text("code <> ''")
+Index("ix_authorizations_code", authorizations.c.code, sqlite_where=CODED, postgresql_where=CODED)
+
 outbox = Table(
     "outbox",
     metadata,

@@ -68,12 +68,17 @@ class SendFailure:
 
 @dataclass(frozen=True, slots=True)
 class ClientProof:
-    """How our client proves itself (RFC 6749 §2.3): `secret`, or for private_key_jwt the signed `assertion`."""
+    """How our client proves itself (RFC 6749 §2.3): `secret`, or for private_key_jwt the signed `assertion`.
+
+    Attributes:
+        named_only: nothing is proved, since a code verifier stands for the secret (RFC 7636 §4.5).
+    """
 
     method: TokenEndpointAuth
     client_id: str
     secret: Secret | None
     assertion: str | None = field(repr=False)
+    named_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,25 @@ class RefreshToken:
         return GrantType.REFRESH_TOKEN
 
 
-def build_token_request(provider: Provider, grant: ClientCredentials | RefreshToken, proof: ClientProof) -> HttpRequest:
+@dataclass(frozen=True, slots=True)
+class AuthorizationCode:
+    """A code to be exchanged (RFC 6749 §4.1.3), and the verifier of the challenge it was asked with (RFC 7636 §4.5)."""
+
+    code: Secret
+    redirect_uri: str
+    verifier: Secret
+
+    @property
+    def type(self) -> GrantType:
+        """Return how a reply to this is to be read: a code is spent as a refresh token is."""
+        return GrantType.REFRESH_TOKEN
+
+
+TokenGrant = ClientCredentials | RefreshToken | AuthorizationCode
+"""What a token request is about."""
+
+
+def build_token_request(provider: Provider, grant: TokenGrant, proof: ClientProof) -> HttpRequest:
     """Build the POST to the token endpoint, authenticated in the provider's one configured way (RFC 6749 §2.3).
 
     Raises:
@@ -117,14 +140,16 @@ def build_token_request(provider: Provider, grant: ClientCredentials | RefreshTo
 def authenticated_post(
     url: str, parameters: Mapping[str, str], proof: ClientProof, *, as_json: bool = False
 ) -> HttpRequest:
-    """Build a POST of these parameters in which our client proves itself.
+    """Build a POST of these parameters in which our client proves itself, or only names itself.
 
     Raises:
         ValueError: the credential that the method needs is missing.
     """
     headers = {"accept": "application/json"}
     sent = dict(parameters)
-    if proof.method is TokenEndpointAuth.PRIVATE_KEY_JWT:
+    if proof.named_only:
+        sent |= {"client_id": proof.client_id}
+    elif proof.method is TokenEndpointAuth.PRIVATE_KEY_JWT:
         signed = _needed(proof.assertion, "an assertion")
         sent |= {"client_id": proof.client_id, "client_assertion_type": JWT_BEARER, "client_assertion": signed}
     elif proof.method is TokenEndpointAuth.CLIENT_SECRET_BASIC:
@@ -136,7 +161,14 @@ def authenticated_post(
     return HttpRequest(url, headers, body.encode())
 
 
-def _grant_parameters(grant: ClientCredentials | RefreshToken) -> dict[str, str]:
+def _grant_parameters(grant: TokenGrant) -> dict[str, str]:
+    if isinstance(grant, AuthorizationCode):
+        return {
+            "grant_type": "authorization_code",
+            "code": grant.code.reveal(),
+            "redirect_uri": grant.redirect_uri,
+            "code_verifier": grant.verifier.reveal(),
+        }
     parameters = {"grant_type": grant.type.value}
     if isinstance(grant, RefreshToken):
         parameters["refresh_token"] = grant.token.reveal()

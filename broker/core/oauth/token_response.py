@@ -43,6 +43,7 @@ class TokenResponse:
         reply_scopes: wire scopes the reply states, or None.
         unverified_claim_scopes: wire scopes the token's own claims state, or None. The JWT is not verified, so they may
             only make a verdict stricter.
+        unverified_id_token: as it came (OpenID Connect Core §3.1.3.3), None where there was none.
     """
 
     access_token: Secret
@@ -50,6 +51,7 @@ class TokenResponse:
     lifetime_assumed: bool
     reply_scopes: frozenset[str] | None = None
     unverified_claim_scopes: frozenset[str] | None = None
+    unverified_id_token: Secret | None = None
 
     @property
     def granted(self) -> frozenset[str] | None:
@@ -110,7 +112,12 @@ def parse_token_response(
         lifetime_assumed=stated is None,
         reply_scopes=_scopes(members.get("scope")),
         unverified_claim_scopes=_claim_scopes(unverified_claims),
+        unverified_id_token=_id_token(members.get("id_token")),
     )
+
+
+def _id_token(value: object) -> Secret | None:
+    return Secret(value) if isinstance(value, str) and 0 < len(value) <= MAX_TOKEN_CHARS else None
 
 
 def _require(holds: bool, cause: Cause) -> None:  # noqa: FBT001 - reads as an assertion

@@ -1,0 +1,355 @@
+"""The browser's half of a login: what a person sees before and after the provider.
+
+open: the page that says who asked for what ▸ confirm: the short code is right, off to the provider
+▸ callback: ours, this browser's, the provider's own ▸ the code exchanged ▸ the result, here or at the app
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from broker.core import policy
+from broker.core.audit import Action
+from broker.core.authorization import (
+    Authorization,
+    Failure,
+    LoginPhase,
+    Obstacle,
+    StepError,
+    Way,
+    check_back,
+    confirm,
+    digest,
+    fail,
+    give_code,
+    normal_short_code,
+    open_in,
+)
+from broker.core.errors import BrokerError
+from broker.core.models import Client, Grant, Provider
+from broker.core.oauth.authorization_request import (
+    Callback,
+    app_redirect,
+    build_authorization_url,
+    issuer_is_right,
+)
+from broker.core.oauth.rfc7636 import challenge_of
+from broker.core.secret import Secret
+from broker.core.urls import origin_of
+from broker.flows.catalog_view import CatalogView
+from broker.flows.complete_authorization import grant_of
+from broker.flows.exchange_code import ExchangeCode
+from broker.flows.trail import Trail
+from broker.ports import AuthorizationStore, Cipher, Clock, GrantStore, LoginReading, SealBrokenError
+
+STATE_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class WhoMayUse:
+    """A policy that lets callers use the grant, as the person is told: printed caller patterns, scopes."""
+
+    callers: tuple[str, ...]
+    scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmView:
+    """What a person is to know before anything is sent to the provider.
+
+    Attributes:
+        starter: printed id of the caller that asked.
+        scopes: the grant's, in the configuration's words.
+        wire_scopes: what the provider is asked for.
+        who_may_use: every policy that lets callers use the grant.
+        subject: whom the grant is of by now, None while nobody's.
+        any_subject: an admin wants another person to be let in its place.
+        needs_code: the starter's short code is demanded.
+        app: where the result goes afterwards, the app's origin; None for a page here.
+        provider_origin: where the browser is sent.
+        expires_in: seconds.
+    """
+
+    starter: str
+    grant: str
+    client: str
+    provider: str
+    scopes: tuple[str, ...]
+    wire_scopes: tuple[str, ...]
+    who_may_use: tuple[WhoMayUse, ...]
+    subject: str | None
+    any_subject: bool
+    needs_code: bool
+    app: str | None
+    provider_origin: str
+    expires_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class ResultView:
+    """How a login stands, for the browser that has it; `failure` only where it failed."""
+
+    id: str
+    grant: str
+    phase: LoginPhase
+    failure: Failure | None
+    granted: tuple[str, ...]
+    subject: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Onward:
+    """Where the browser goes now: to the app, or to the result page of the login `result_id`."""
+
+    url: Secret | None
+    result_id: str | None
+
+
+class ConnectError(Exception):
+    """A page cannot be shown; why, and nothing of what was sent.
+
+    Attributes:
+        tries_left: of the short code, where that was wrong.
+    """
+
+    def __init__(self, obstacle: Obstacle, tries_left: int | None = None) -> None:
+        super().__init__(obstacle)
+        self.obstacle = obstacle
+        self.tries_left = tries_left
+
+
+class Connect:
+    """The flow; one per process. `browser` is what the browser's cookie holds, made by whoever serves the pages."""
+
+    def __init__(  # noqa: PLR0913 - each is a port or a part of the flow
+        self,
+        *,
+        view: CatalogView,
+        logins: AuthorizationStore,
+        grants: GrantStore,
+        exchange: ExchangeCode,
+        cipher: Cipher,
+        clock: Clock,
+        random_text: Callable[[int], str],
+        most_tries: int,
+    ) -> None:
+        self._view = view
+        self._logins = logins
+        self._grants = grants
+        self._exchange = exchange
+        self._cipher = cipher
+        self._clock = clock
+        self._random_text = random_text
+        self._most_tries = most_tries
+
+    async def open(self, flow_id: Secret, browser: str) -> ConfirmView:
+        """Return what the person is to confirm; the first browser that comes has the login.
+
+        Raises:
+            ConnectError: there is nothing to confirm for this browser.
+            BrokerError: the store is away.
+        """
+        reading = await self._reading(flow_id)
+        try:
+            opened = open_in(reading.login, digest(browser), reading.now)
+        except StepError as error:
+            raise ConnectError(error.obstacle) from None
+        if opened is not reading.login and not await self._logins.move_login(opened):
+            return await self.open(flow_id, browser)
+        grant, client, provider = await self._grant_of(opened)
+        facts = opened.facts
+        return ConfirmView(
+            starter=facts.starter,
+            grant=grant.name,
+            client=client.name,
+            provider=provider.name,
+            scopes=tuple(sorted(grant.scopes)),
+            wire_scopes=facts.scopes,
+            who_may_use=tuple(
+                WhoMayUse(one.callers, tuple(sorted(one.scopes)))
+                for one in policy.who_may_use(self._view.catalog.policies, grant.name)
+            ),
+            subject=grant.subject,
+            any_subject=facts.any_subject,
+            needs_code=bool(facts.short_code),
+            app=origin_or_scheme(facts.app_redirect_uri) if facts.way is Way.APP else None,
+            provider_origin=origin_of(provider.authorize_url or ""),
+            expires_in=(opened.expires_at - reading.now) / 1000,
+        )
+
+    async def confirm(self, flow_id: Secret, browser: str, unverified_code: str, trail: Trail) -> Secret:
+        """Return the provider's URL for a person who saw the page and typed the starter's code.
+
+        Raises:
+            ConnectError: not so; a wrong code counts.
+            BrokerError: the store is away.
+        """
+        reading = await self._reading(flow_id)
+        login = reading.login
+        _, client, provider = await self._grant_of(login)
+        state, code = self._random_text(STATE_BYTES), normal_short_code(unverified_code)
+        typed = self._cipher.fingerprint(Secret(code)) if code else ""
+        try:
+            confirmed = confirm(login, digest(browser), typed, digest(state), reading.now)
+        except StepError as error:
+            raise await self._refused(error, login, trail) from None
+        verifier = await self._verifier(login, provider)
+        event = trail.event(Action.LOGIN_CONFIRM, self._clock.now(), **self._named(login))
+        if not await self._logins.move_login(confirmed, event):
+            raise ConnectError(Obstacle.OVER)
+        url = build_authorization_url(
+            provider,
+            client_id=client.client_id,
+            redirect_uri=login.facts.redirect_uri,
+            scopes=login.facts.scopes,
+            state=state,
+            code_challenge=challenge_of(verifier.reveal()),
+        )
+        return Secret(url)
+
+    async def callback(self, provider_name: str, callback: Callback, browser: str, trail: Trail) -> Onward:
+        """Take what the provider sent with the browser, exchange the code, and say where to go.
+
+        Raises:
+            ConnectError: it belongs to no login of this browser.
+            BrokerError: the store is away.
+        """
+        provider = self._view.catalog.providers.get(provider_name)
+        if provider is None or not callback.unverified_state:
+            raise ConnectError(Obstacle.WRONG_STATE)
+        reading = await self._logins.find_by_state(digest(callback.unverified_state))
+        if reading is None:
+            raise ConnectError(Obstacle.WRONG_STATE)
+        login = reading.login
+        try:
+            check_back(login, digest(browser), provider.id, reading.now)
+        except StepError as error:
+            raise ConnectError(error.obstacle) from None
+        failure = _failure_in(callback, provider)
+        if failure is not None:
+            return await self._onward(await self._failed(login, failure, trail))
+        found = await grant_of(login, self._view, self._grants)
+        if found is None or callback.code is None:
+            why = Failure.GRANT_UNAVAILABLE if found is None else Failure.PROVIDER_ERROR
+            return await self._onward(await self._failed(login, why, trail))
+        return await self._onward(await self._exchanged(reading, found, callback.code, trail))
+
+    async def result(self, result_id: str, browser: str) -> ResultView:
+        """Return how the login of this browser stands.
+
+        Raises:
+            ConnectError: there is none, or another browser has it.
+        """
+        reading = await self._logins.find_login(result_id)
+        if reading is None or not reading.login.browser or reading.login.browser != digest(browser):
+            raise ConnectError(Obstacle.UNKNOWN)
+        login = reading.login
+        grant = await self._grants.get_grant(login.facts.grant_id) if login.phase is LoginPhase.CONNECTED else None
+        return ResultView(
+            id=login.facts.id,
+            grant=login.facts.grant,
+            phase=login.phase,
+            failure=login.failure,
+            granted=login.granted,
+            subject=None if grant is None else grant.subject,
+        )
+
+    async def _exchanged(
+        self, reading: LoginReading, found: tuple[Grant, Client, Provider], code: Secret, trail: Trail
+    ) -> Authorization:
+        """Return the login after the exchange, or as it stands where that could not be ended now."""
+        login = reading.login
+        try:
+            return await self._exchange(login, *found, code, reading.now, trail)
+        except StepError as error:
+            raise ConnectError(error.obstacle) from None
+        except BrokerError:
+            after = await self._logins.find_login(login.facts.id)
+            if after is None or after.login.phase is LoginPhase.CONFIRMED:  # nothing was sent
+                return await self._failed(login, Failure.PROVIDER_UNAVAILABLE, trail)
+            return after.login
+
+    async def _onward(self, login: Authorization) -> Onward:
+        """Say where the browser goes: an app gets its own state, and a code of ours or an error (RFC 6749 §4.1.2)."""
+        facts = login.facts
+        if facts.way is not Way.APP:
+            return Onward(None, facts.id)
+        state = {"state": facts.app_state} if facts.app_state else {}
+        if login.phase is not LoginPhase.RECEIVED:
+            error = "access_denied" if login.failure is Failure.DENIED else "server_error"
+            return Onward(Secret(app_redirect(facts.app_redirect_uri, {"error": error, **state})), None)
+        code = self._random_text(STATE_BYTES)
+        reading = await self._logins.find_login(facts.id)
+        try:
+            given = None if reading is None else give_code(reading.login, digest(code), reading.now)
+        except StepError:
+            given = None
+        if given is None or not await self._logins.move_login(given):
+            return Onward(Secret(app_redirect(facts.app_redirect_uri, {"error": "server_error", **state})), None)
+        return Onward(Secret(app_redirect(facts.app_redirect_uri, {"code": code, **state})), None)
+
+    async def _refused(self, error: StepError, login: Authorization, trail: Trail) -> ConnectError:
+        """Return what is told of a step that was refused, after writing what it changed."""
+        ended = error.ended
+        if ended is None:
+            return ConnectError(error.obstacle)
+        over = ended.phase is LoginPhase.FAILED
+        facts = self._named(login) | {"detail": Failure.TOO_MANY_TRIES.value}
+        event = trail.event(Action.LOGIN_FAIL, self._clock.now(), **facts) if over else None
+        if not await self._logins.move_login(ended, event):
+            return ConnectError(Obstacle.OVER)
+        return ConnectError(Obstacle.OVER if over else error.obstacle, self._most_tries - ended.tries)
+
+    async def _failed(self, login: Authorization, failure: Failure, trail: Trail) -> Authorization:
+        facts = self._named(login) | {"detail": failure.value}
+        after = fail(login, failure)
+        if await self._logins.move_login(after, trail.event(Action.LOGIN_FAIL, self._clock.now(), **facts)):
+            return after
+        reading = await self._logins.find_login(login.facts.id)
+        return after if reading is None else reading.login
+
+    async def _verifier(self, login: Authorization, provider: Provider) -> Secret:
+        try:
+            return await self._cipher.open(
+                login.verifier, login.facts.binding("verifier", origin_of(provider.token_url))
+            )
+        except SealBrokenError:  # the provider's token endpoint is another one now, or somebody wrote to the row
+            raise ConnectError(Obstacle.OVER) from None
+
+    async def _reading(self, flow_id: Secret) -> LoginReading:
+        reading = await self._logins.find_login(digest(flow_id.reveal()))
+        if reading is None or reading.login.facts.way is Way.DIRECT:
+            raise ConnectError(Obstacle.UNKNOWN)
+        return reading
+
+    async def _grant_of(self, login: Authorization) -> tuple[Grant, Client, Provider]:
+        found = await grant_of(login, self._view, self._grants)
+        if found is None or found[2].authorize_url is None:
+            raise ConnectError(Obstacle.OVER)
+        return found
+
+    def _named(self, login: Authorization) -> dict[str, str]:
+        facts = login.facts
+        return {
+            "grant": facts.grant,
+            "scopes": " ".join(facts.scopes),
+            "object_kind": "login",
+            "object_name": facts.id[:16],
+        }
+
+
+def origin_or_scheme(uri: str) -> str:
+    """Return what a person knows an app's redirect URI by."""
+    scheme, _, rest = uri.partition(":")
+    return origin_of(uri) if scheme in {"http", "https"} and rest else f"{scheme}:"
+
+
+def _failure_in(callback: Callback, provider: Provider) -> Failure | None:
+    """Return why a callback ends its login before a code is sent anywhere."""
+    if not issuer_is_right(callback, provider):
+        return Failure.WRONG_ISSUER
+    if callback.error == "access_denied":
+        return Failure.DENIED
+    return None if callback.error is None else Failure.PROVIDER_ERROR

@@ -1,0 +1,84 @@
+"""Logins, wired."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from broker.adapters.subject_http import HttpSubjects
+from broker.core.authorization import MOST_TRIES
+from broker.flows.complete_authorization import CompleteAuthorization
+from broker.flows.connect import Connect
+from broker.flows.exchange_code import ExchangeCode
+from broker.flows.settle_login import SettleLogin
+from broker.flows.start_authorization import StartAuthorization
+from broker.flows.tend_logins import TendLogins
+from broker.main.foundation import Foundation
+from broker.main.token_flows import TokenFlows
+from broker.rpc.servicers.authorization import AuthorizationServicer
+
+
+@dataclass(frozen=True, slots=True)
+class LoginFlows:
+    """The flows of logins: the starter's, the browser's, and what looks after those nobody goes on with."""
+
+    servicer: AuthorizationServicer
+    connect: Connect
+    exchange: ExchangeCode
+    tend: TendLogins
+
+
+def login_flows(base: Foundation, tokens: TokenFlows, public_url: str | None) -> LoginFlows:
+    """Wire logins; `public_url` is the origin of the pages, None where there are none."""
+    settle = SettleLogin(
+        view=base.view,
+        logins=base.store,
+        grants=base.store,
+        cipher=base.keyring,
+        subjects=HttpSubjects(base.exchange),
+        end_token=tokens.end_token,
+        clock=base.clock,
+    )
+    exchange = ExchangeCode(
+        logins=base.store,
+        call=tokens.call,
+        keep_received=tokens.keep_received,
+        settle=settle,
+        cipher=base.keyring,
+        clock=base.clock,
+        owner=base.owner,
+    )
+    start = StartAuthorization(
+        view=base.view,
+        logins=base.store,
+        cipher=base.keyring,
+        buckets=base.buckets,
+        clock=base.clock,
+        random_bytes=secrets.token_bytes,
+        public_url=public_url,
+    )
+    complete = CompleteAuthorization(
+        view=base.view,
+        logins=base.store,
+        grants=base.store,
+        exchange=exchange,
+        settle=settle,
+        buckets=base.buckets,
+        clock=base.clock,
+    )
+    connect = Connect(
+        view=base.view,
+        logins=base.store,
+        grants=base.store,
+        exchange=exchange,
+        cipher=base.keyring,
+        clock=base.clock,
+        random_text=secrets.token_urlsafe,
+        most_tries=MOST_TRIES,
+    )
+    return LoginFlows(
+        AuthorizationServicer(start, complete, base.clock),
+        connect,
+        exchange,
+        TendLogins(logins=base.store, settle=settle, clock=base.clock, owner=base.owner),
+    )
