@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final
 
 from broker.core import policy
 from broker.core.audit import Action
 from broker.core.authorization import (
+    MOST_TRIES,
     Authorization,
     Failure,
     LoginPhase,
@@ -27,8 +29,9 @@ from broker.core.authorization import (
     normal_short_code,
     open_in,
 )
-from broker.core.errors import BrokerError
-from broker.core.models import Client, Grant, Provider
+from broker.core.errors import BrokerError, OverloadedError
+from broker.core.gcra import charge
+from broker.core.models import Client, Grant, Provider, Window
 from broker.core.oauth.authorization_request import (
     Callback,
     app_redirect,
@@ -42,9 +45,14 @@ from broker.flows.catalog_view import CatalogView
 from broker.flows.complete_authorization import grant_of
 from broker.flows.exchange_code import ExchangeCode
 from broker.flows.trail import Trail
-from broker.ports import AuthorizationStore, Cipher, Clock, GrantStore, LoginReading, SealBrokenError
+from broker.ports import AuthorizationStore, Buckets, Cipher, Clock, GrantStore, LoginReading, SealBrokenError
 
 STATE_BYTES: Final = 32
+
+PAGES: Final = Window(rate=Fraction(20), burst=100)
+"""Requests of one address: behind an ingress, of all people together."""
+ALL_PAGES: Final = Window(rate=Fraction(50), burst=200)
+"""Requests of all, so that nobody guessing at links keeps the store busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +140,8 @@ class Connect:
         exchange: ExchangeCode,
         cipher: Cipher,
         clock: Clock,
+        buckets: Buckets,
         random_text: Callable[[int], str],
-        most_tries: int,
     ) -> None:
         self._view = view
         self._logins = logins
@@ -141,8 +149,18 @@ class Connect:
         self._exchange = exchange
         self._cipher = cipher
         self._clock = clock
+        self._buckets = buckets
         self._random_text = random_text
-        self._most_tries = most_tries
+
+    async def admit(self, address: str) -> None:
+        """Let a request from this address be looked at.
+
+        Raises:
+            OverloadedError: there are too many.
+        """
+        charges = [charge("pages", ("pages", "address", address), PAGES), charge("pages", ("pages",), ALL_PAGES)]
+        if not (await self._buckets.spend(charges)).allowed:
+            raise OverloadedError("too many requests for pages", retry_after=1.0)
 
     async def open(self, flow_id: Secret, browser: str) -> ConfirmView:
         """Return what the person is to confirm; the first browser that comes has the login.
@@ -300,7 +318,7 @@ class Connect:
         event = trail.event(Action.LOGIN_FAIL, self._clock.now(), **facts) if over else None
         if not await self._logins.move_login(ended, event):
             return ConnectError(Obstacle.OVER)
-        return ConnectError(Obstacle.OVER if over else error.obstacle, self._most_tries - ended.tries)
+        return ConnectError(Obstacle.OVER if over else error.obstacle, MOST_TRIES - ended.tries)
 
     async def _failed(self, login: Authorization, failure: Failure, trail: Trail) -> Authorization:
         facts = self._named(login) | {"detail": failure.value}

@@ -6,7 +6,6 @@ import secrets
 from dataclasses import dataclass
 
 from broker.adapters.subject_http import HttpSubjects
-from broker.core.authorization import MOST_TRIES
 from broker.flows.complete_authorization import CompleteAuthorization
 from broker.flows.connect import Connect
 from broker.flows.exchange_code import ExchangeCode
@@ -73,8 +72,8 @@ def login_flows(base: Foundation, tokens: TokenFlows, public_url: str | None) ->
         exchange=exchange,
         cipher=base.keyring,
         clock=base.clock,
+        buckets=base.buckets,
         random_text=secrets.token_urlsafe,
-        most_tries=MOST_TRIES,
     )
     return LoginFlows(
         AuthorizationServicer(start, complete, base.clock),

@@ -30,6 +30,7 @@ from broker.core.identity import Role
 from broker.core.listening import AdminOn, is_loopback
 from broker.flows.api_keys import RESERVED
 from broker.flows.catalog_view import CatalogView
+from broker.flows.exchange_code import REPLY_DEADLINE
 from broker.flows.record_denial import RecordDenial
 from broker.flows.relay_outbox import RelayOutbox
 from broker.flows.trail import Trail
@@ -53,6 +54,9 @@ GRACE: Final = 20.0
 REDEEM_GRACE: Final = TIMES.refresh_reply / 1000 + 10
 """Seconds that redeems running have to end after that: a token that was sent is waited for as long as its reply may
 take, and stored."""
+
+PAGES_PATIENCE: Final = REPLY_DEADLINE + 10
+"""Seconds a browser has for a request and its answer: the callback's takes as long as the provider's may."""
 
 RELAY_SECONDS: Final = 1.0
 """How often the outbox is looked at."""
@@ -234,11 +238,28 @@ async def _listen(  # noqa: PLR0913 - everything that is served
     )
     http_port = await web.start()
     stack.push_async_callback(web.stop)
+    pages_port = await _serve_pages(stack, settings, logins)
     ports = await server.start()
     stack.push_async_callback(server.stop, GRACE)
     names = ["listen", "mtls_listen"] if settings.mtls_listen else ["listen"]
     addresses = {name: _with_port(getattr(settings, name), port) for name, port in zip(names, ports, strict=True)}
+    if settings.public_listen is not None:
+        addresses["public_listen"] = _with_port(settings.public_listen, pages_port)
     log.info("serving", **addresses, http_listen=_with_port(settings.http_listen, http_port), version=base.view.version)
+
+
+async def _serve_pages(stack: AsyncExitStack, settings: Settings, logins: LoginFlows) -> int:
+    """Serve the pages of logins, where they are wanted; return the port, 0 where they are not."""
+    if settings.public_listen is None or settings.public_url is None:
+        return 0
+    from broker.web.connect import ConnectPages  # noqa: PLC0415 - templates are loaded where there are pages
+
+    pages = WebServer(
+        ConnectPages(logins.connect, settings.public_url).app(), settings.public_listen, patience=PAGES_PATIENCE
+    )
+    port = await pages.start()
+    stack.push_async_callback(pages.stop)
+    return port
 
 
 def _tls(settings: Settings, base: Foundation) -> TlsFiles | None:

@@ -57,6 +57,7 @@ def provider(name: str, url: str, **changes: Any) -> config_pb2.Provider:  # noq
         "insecure_loopback": url.startswith("http:"),
         "narrowing": "additional",
         "refresh_kills_older_access_tokens": False,
+        "authorize_url": f"{url}/oauth2/authorize",
         "revocation_url": f"{url}/v1/oauth2/revoke",
         "scopes": [config_pb2.ScopeMapping(scope="withdraw", wire_scopes=["withdraw"])],
     }

@@ -12,6 +12,8 @@ from broker.core.urls import origin_of
 BASE_URL: Final = "https://api.aries.com"
 AUTHORIZE_URL: Final = "https://app.aries.com/oauth2/authorize"
 TOKEN_PATH: Final = "/v1/oauth2/token"  # noqa: S105 - a path
+DIRECT_LOGIN_PATH: Final = "/v1/oauth2/authorize"
+SUBJECT_PATH: Final = "/v1/users/me"
 EXPIRES_IN: Final = 3600
 
 SCOPES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -41,15 +43,19 @@ def resolve(
     del metadata
     base_url = (config.base_url or BASE_URL).rstrip("/")
     is_production = base_url == BASE_URL
+    token_url = config.token_url or base_url + TOKEN_PATH
+    at_home = origin_of(token_url) == origin_of(base_url)  # elsewhere neither passwords nor tokens go
     return Provider(
         id=provider_id,
         name=config.name,
         origin=origin,
         preset=Preset.ARIES,
         issuer=config.issuer or base_url,
-        token_url=config.token_url or base_url + TOKEN_PATH,
+        token_url=token_url,
         authorize_url=config.authorize_url or (AUTHORIZE_URL if is_production else None),
         revocation_url=config.revocation_url,  # none is documented
+        direct_login_url=base_url + DIRECT_LOGIN_PATH if at_home else None,
+        subject_url=base_url + SUBJECT_PATH if at_home else None,
         token_endpoint_auth=TokenEndpointAuth(config.token_endpoint_auth or TokenEndpointAuth.CLIENT_SECRET_JSON),
         scopes={**SCOPES, **(config.scopes or {})},
         wire_scopes=WIRE_SCOPES.union(config.wire_scopes or ()),

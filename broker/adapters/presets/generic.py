@@ -39,6 +39,7 @@ def resolve(
         token_url=token_url,
         authorize_url=config.authorize_url or _endpoint(found, "authorization_endpoint", config),
         revocation_url=config.revocation_url or _revocation_url(found, token_url, config),
+        iss_promised=found.get("authorization_response_iss_parameter_supported") is True,
         token_endpoint_auth=_token_endpoint_auth(config, found),
         scopes={**SCOPES, **(config.scopes or {})},
         wire_scopes=frozenset(config.wire_scopes or ()),
