@@ -267,9 +267,9 @@ def confirm(login: Authorization, browser: str, short_code: str, state: str, now
     if not login.browser or login.browser != browser:
         raise StepError(Obstacle.OTHER_BROWSER)
     if login.facts.short_code and login.facts.short_code != short_code:
-        tried = _moved(login, tries=login.tries + 1)
-        last = tried.tries >= MOST_TRIES
-        raise StepError(Obstacle.WRONG_CODE, fail(tried, Failure.TOO_MANY_TRIES) if last else tried)
+        last = login.tries + 1 >= MOST_TRIES
+        after = fail(login, Failure.TOO_MANY_TRIES) if last else _moved(login)
+        raise StepError(Obstacle.WRONG_CODE, replace(after, tries=login.tries + 1))
     return _moved(login, phase=LoginPhase.CONFIRMED, state=state, expires_at=now + LIFE_MS)
 
 
