@@ -15,9 +15,6 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
-import httpcore2  # noqa: F401 - httpx2 needs it for a context, and would load it in the middle of the first exchange
-import httpx2
-
 from broker.adapters.bounded_reader import BrokenReplyError
 from broker.adapters.checked_network import Connection, connect
 from broker.adapters.egress import Resolve, check_url
@@ -107,6 +104,8 @@ class HttpExchange:
         ca_file = self._ca_files.get(origin)
         if ca_file not in self._contexts:
             if ca_file is None:
+                import httpx2  # noqa: PLC0415 - a twentieth of a start's imports, for what speaks TLS alone
+
                 context = httpx2.create_ssl_context(trust_env=False)
             else:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

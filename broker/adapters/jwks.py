@@ -14,9 +14,6 @@ from typing import Final, NoReturn
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from jwt import PyJWK
-from jwt.api_jws import PyJWS
-from jwt.exceptions import PyJWTError
 
 from broker.adapters.egress import Resolve
 from broker.adapters.host_names import HostNames
@@ -236,6 +233,8 @@ def _choose(keys: tuple[_Key, ...], algorithm: str, kid: str | None) -> _Key | N
 
 
 def _check_signature(unverified_jwt: str, key: _Key, algorithm: str) -> None:
+    from jwt import PyJWK, PyJWS, PyJWTError  # noqa: PLC0415 - a twentieth of a start's imports, for issuers alone
+
     try:
         public = PyJWK(dict(key.jwk), algorithm)
         if isinstance(public.key, RSAPublicKey) and public.key.key_size < MIN_RSA_BITS:

@@ -170,13 +170,18 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("shared_store", ["memory", "sqlite", "postgres"], indirect=True, scope="session")
-async def test_a_step_happens_exactly_where_the_core_says(backend: Backend) -> None:
+PARTS = {"memory": slice(None), "sqlite": slice(0, None, 2), "postgres": slice(1, None, 2)}
+"""Neighbours by turns: the statements are the same text on both databases, and each runs every one of them."""
+
+
+@pytest.mark.parametrize("shared_store", PARTS, indirect=True, scope="session")
+async def test_a_step_happens_exactly_where_the_core_says(backend: Backend, request: pytest.FixtureRequest) -> None:
     """In every state next to one where a step happens, store and core agree on whether and how it does."""
-    grants = [ObjectChange(Kind.GRANT, name, new_grant(name, name)) for name in CASES]
+    cases = dict(list(CASES.items())[PARTS[request.node.callspec.params["shared_store"]]])
+    grants = [ObjectChange(Kind.GRANT, name, new_grant(name, name)) for name in cases]
     await backend.store.write_objects(grants, revision=None, event=EVENT)
     await backend.put_replicas(REPLICAS)
-    await backend.put_states({name: state for name, (state, _) in CASES.items()})
+    await backend.put_states({name: state for name, (state, _) in cases.items()})
     gate = asyncio.Semaphore(AT_ONCE)
     began = boot_ms()
     replicas = [seen(replica, began) for replica in REPLICAS]
@@ -193,7 +198,7 @@ async def test_a_step_happens_exactly_where_the_core_says(backend: Backend) -> N
             assert (name, event, expected is None) == (name, event, actual is None)
             assert nearly(expected or before, now) == relative(grant.state, await backend.now())
 
-    await asyncio.gather(*(run(name, state, event) for name, (state, event) in CASES.items()))
+    await asyncio.gather(*(run(name, state, event) for name, (state, event) in cases.items()))
 
 
 def as_settled(state: GrantState, event: lease.Event, replicas: Sequence[Replica], now: int) -> lease.Event:

@@ -128,17 +128,17 @@ async def test_client_credentials_fail_with_one_reason(on_sqlite: World, fault: 
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-async def test_refresh_tokens_fail_with_one_reason(world: World, fault: Fault) -> None:
+async def test_refresh_tokens_fail_with_one_reason(on_sqlite: World, fault: Fault) -> None:
     """The grant keeps its token whatever happens; only `invalid_grant` puts it in quarantine."""
-    desk = await world.desk("refresh_token", client=await _own_client(world, fault))
-    await world.sandbox.fail(**fault.script)
+    desk = await on_sqlite.desk("refresh_token", client=await _own_client(on_sqlite, fault))
+    await on_sqlite.sandbox.fail(**fault.script)
     told = await desk.refused("read")
     assert (STATUS[fault.refresh], fault.refresh) == (told.status, told.reason)
     assert [("token:deny", fault.refresh)] == await desk.events()
-    status = (await world.grant_status(desk.grant)).grant
+    status = (await on_sqlite.grant_status(desk.grant)).grant
     assert (*fault.state, True) == (status.phase, status.health, status.consented)
     assert ["read", "trade"] == list(status.scopes)
-    assert [] == world.seen.leaks()
+    assert [] == on_sqlite.seen.leaks()
 
 
 async def test_a_token_of_unknown_fate_is_never_sent_again(world: World) -> None:

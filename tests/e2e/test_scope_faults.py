@@ -49,37 +49,37 @@ async def test_an_excess_nobody_listed_is_withheld(world: World, kind: str) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_narrower_token_is_not_handed_out_for_more(world: World, kind: str) -> None:
+async def test_a_narrower_token_is_not_handed_out_for_more(on_sqlite: World, kind: str) -> None:
     """SCOPE_NOT_GRANTED names what is missing."""
-    desk = await world.desk(kind)
-    await world.sandbox.behave(scope_reply="narrower")
+    desk = await on_sqlite.desk(kind)
+    await on_sqlite.sandbox.behave(scope_reply="narrower")
     told = await desk.refused("read")
     assert (CODE.FAILED_PRECONDITION, "SCOPE_NOT_GRANTED") == (told.status, told.reason)
     assert {"missing": max(READ)} == told.metadata
     assert ("idle", "ok") == await desk.state()
 
 
-async def test_silence_is_no_yes_where_it_is_said_to_be_none(world: World) -> None:
+async def test_silence_is_no_yes_where_it_is_said_to_be_none(on_sqlite: World) -> None:
     """A provider set to `refuse` that states no scopes: SCOPE_NOT_GRANTED."""
-    await world.sandbox.behave(reply_scope="absent", scope_claim="absent")
-    desk = await world.desk(provider="exacting")
+    await on_sqlite.sandbox.behave(reply_scope="absent", scope_claim="absent")
+    desk = await on_sqlite.desk(provider="exacting")
     assert "SCOPE_NOT_GRANTED" == (await desk.refused("read")).reason
 
 
 @pytest.mark.parametrize("narrowing", ["additional", "sticky", "ignored"])
-async def test_an_unproved_provider_is_never_sent_a_scope(world: World, narrowing: str) -> None:
+async def test_an_unproved_provider_is_never_sent_a_scope(on_sqlite: World, narrowing: str) -> None:
     """The grant serves its whole set, as often as asked; less is refused without a call, so nothing can stick."""
-    await world.sandbox.behave(narrowing=narrowing, access_token_seconds=6)  # a second call needs a second redeem
-    desk = await world.desk("refresh_token", provider="unproved")
-    before = (await world.sandbox.counters())["token_calls"]
+    await on_sqlite.sandbox.behave(narrowing=narrowing, access_token_seconds=6)  # a second call needs a second redeem
+    desk = await on_sqlite.desk("refresh_token", provider="unproved")
+    before = (await on_sqlite.sandbox.counters())["token_calls"]
     told = await desk.refused("read")
     assert (CODE.FAILED_PRECONDITION, "SCOPE_NOT_GRANTED") == (told.status, told.reason)
-    assert before == (await world.sandbox.counters())["token_calls"]
+    assert before == (await on_sqlite.sandbox.counters())["token_calls"]
     reply = await desk.get("read", "trade")
     assert sorted(READ | TRADE) == list(reply.provider_scopes)
-    counted = (await world.sandbox.counters())["last_token_call"]
+    counted = (await on_sqlite.sandbox.counters())["last_token_call"]
     assert ("refresh_token", None) == (counted["grant_type"], counted["scope"])
-    newest = list(world.sandbox.running.state.refresh_tokens.values())[-1]
+    newest = list(on_sqlite.sandbox.running.state.refresh_tokens.values())[-1]
     assert READ | TRADE == newest.scopes
 
 
@@ -102,10 +102,10 @@ async def test_a_narrowed_refresh_keeps_the_grant_whole(world: World) -> None:
 
 
 @pytest.mark.parametrize("narrowing", ["additional", "sticky", "ignored"])
-async def test_prove_narrowing(world: World, narrowing: str) -> None:
+async def test_prove_narrowing(on_sqlite: World, narrowing: str) -> None:
     """A throw-away grant shows what the provider does, which is noted at it; an operator then configures it."""
-    await world.sandbox.behave(narrowing=narrowing)
-    assert narrowing == await world.prove_narrowing("unproved")
-    listed = await world.call(world.config.ListObjects, config_pb2.ListObjectsRequest(kind="provider"))
+    await on_sqlite.sandbox.behave(narrowing=narrowing)
+    assert narrowing == await on_sqlite.prove_narrowing("unproved")
+    listed = await on_sqlite.call(on_sqlite.config.ListObjects, config_pb2.ListObjectsRequest(kind="provider"))
     (told,) = [item.provider for item in listed.objects if item.provider.name == "unproved"]
     assert ("unproved", narrowing) == (told.narrowing, told.proved_narrowing)

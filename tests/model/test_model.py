@@ -15,7 +15,7 @@ BUDGETS: Final = {
     "crash, pause, silence": Budget(redeems=2, crashes=1, lease_ends=1, losses=1),
     "outage, crash": Budget(redeems=1, crashes=1, outages=1, lease_ends=1),
     "revoke": Budget(redeems=1, crashes=1, lease_ends=1, revokes=1),
-    "new consent": Budget(redeems=2, losses=1, lease_ends=1, consents=1),
+    "new consent": Budget(redeems=1, losses=1, lease_ends=1, consents=1),
     "unread": Budget(redeems=3, losses=1, unread=1),
 }
 """What `make test` has time for; `make model` goes further."""

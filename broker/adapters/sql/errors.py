@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import psycopg.errors
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -47,8 +46,8 @@ def cause_of(error: BaseException) -> str:
 
 
 def _driver_cause(error: BaseException | None) -> str:
-    if isinstance(error, psycopg.Error):
-        return _postgres_cause(error)
+    if hasattr(error, "sqlstate"):  # psycopg's, which is loaded only where it is the driver
+        return _postgres_cause(error.sqlstate)
     text = str(error)
     if "locked" in text or "busy" in text:
         return "busy"
@@ -59,8 +58,7 @@ def _driver_cause(error: BaseException | None) -> str:
     return "database"
 
 
-def _postgres_cause(error: psycopg.Error) -> str:
-    state = error.sqlstate
+def _postgres_cause(state: str | None) -> str:
     if state is None or state.startswith(("08", "57P")):
         return "connection"
     for prefix, cause in (
