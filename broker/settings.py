@@ -110,6 +110,22 @@ def _trust_domain(value: object) -> object:
     return value
 
 
+def _public_url(value: object) -> object:
+    wrong = "write the origin people reach the pages at, as in https://broker.example; http only for loopback"
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(str(value))
+        origin = f"{parts.scheme}://{parts.netloc}"
+        usable = bool(parts.hostname) and (parts.port or 1) > 0 and parts.username is None
+    except ValueError:
+        raise ValueError(wrong) from None
+    is_local = parts.scheme == "http" and is_loopback(f"{parts.netloc.partition(':')[0]}:1")
+    if not usable or origin != value or origin != origin.lower() or not (parts.scheme == "https" or is_local):
+        raise ValueError(wrong)
+    return value
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -128,6 +144,8 @@ class Settings(BaseSettings):
         listen: gRPC with server TLS, or in plaintext on loopback; callers bring a JWT or an API key.
         mtls_listen: gRPC that requires a client certificate; None is off.
         http_listen: probes and metrics.
+        public_listen: the pages for people who log in, in plain HTTP behind something that speaks TLS; None is off.
+        public_url: the origin people reach those pages at; no page or link names another.
         admin_on: which gRPC listeners answer the admin services; None: mtls where there is one, else listen.
         kek: key-encryption keys, the first wraps, all open; empty: one is made in the data folder.
         tls_cert, tls_key: the server's certificate chain and key, PEM files.
@@ -158,7 +176,7 @@ class Settings(BaseSettings):
     mtls_listen: Annotated[str | None, BeforeValidator(_address)] = None
     http_listen: Address = "127.0.0.1:8081"
     public_listen: Annotated[str | None, BeforeValidator(_address)] = None
-    public_url: str | None = None
+    public_url: Annotated[str | None, BeforeValidator(_public_url)] = None
     admin_on: Annotated[AdminOn | None, BeforeValidator(_lower)] = None
     kek: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_keks)] = ()
     tls_cert: Path | None = None
@@ -181,7 +199,8 @@ class Settings(BaseSettings):
     @property
     def on_loopback(self) -> bool:
         """Whether every listener, that of probes and metrics too, is on this machine only."""
-        return all(is_loopback(address) for address in (self.listen, self.mtls_listen, self.http_listen) if address)
+        addresses = (self.listen, self.mtls_listen, self.http_listen, self.public_listen)
+        return all(is_loopback(address) for address in addresses if address)
 
     @property
     def makes_own_keys(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Final
 
-from broker.core.listening import AdminOn, plaintext_problem
+from broker.core.listening import AdminOn, is_loopback, plaintext_problem
 
 if TYPE_CHECKING:
     from broker.settings import Settings
@@ -30,6 +30,7 @@ def cross_check(settings: Settings) -> Iterator[Problem]:
     """Yield what does not fit together; looks at nothing but the settings."""
     yield from _tls_problems(settings)
     yield from _listener_problems(settings)
+    yield from _page_problems(settings)
     yield from _key_problems(settings)
 
 
@@ -60,10 +61,20 @@ def _listener_problems(settings: Settings) -> Iterator[Problem]:
     if settings.admin_on in {AdminOn.MTLS, AdminOn.BOTH} and not settings.mtls_listen:
         text = "there is no such listener: set BROKER_MTLS_LISTEN, or write listen"
         yield problem(text, "admin_on", "mtls_listen")
-    for one, other in combinations(("listen", "mtls_listen", "http_listen"), 2):
+    for one, other in combinations(("listen", "mtls_listen", "http_listen", "public_listen"), 2):
         address = getattr(settings, one)
         if address and address == getattr(settings, other) and not address.endswith(":0"):
             yield problem("two listeners cannot share an address: change one", one, other)
+
+
+def _page_problems(settings: Settings) -> Iterator[Problem]:
+    if settings.public_listen and not settings.public_url:
+        text = "say where people reach the pages: set BROKER_PUBLIC_URL, as in https://broker.example"
+        yield problem(text, "public_listen", "public_url")
+    plain = bool(settings.public_url and settings.public_url.startswith("http:"))
+    if plain and settings.public_listen and not is_loopback(settings.public_listen):
+        text = "pages that others can reach are reached by https: put them behind something that speaks TLS"
+        yield problem(text, "public_url", "public_listen")
 
 
 def _key_problems(settings: Settings) -> Iterator[Problem]:
@@ -72,13 +83,13 @@ def _key_problems(settings: Settings) -> Iterator[Problem]:
             "a key-encryption key is made by itself only for SQLite on loopback: "
             "name one, as in file:PATH (`aries-broker keys new-kek PATH` makes it)"
         )
-        yield problem(text, "kek", "database_url", "listen", "mtls_listen", "http_listen")
+        yield problem(text, "kek", "database_url", "listen", "mtls_listen", "http_listen", "public_listen")
     local = any(kek.startswith("file:") for kek in settings.kek)
     if local and not settings.on_loopback and not settings.allow_local_kek:
         text = (
             "a key file beside the data protects less than a key service; if you mean it, BROKER_ALLOW_LOCAL_KEK=true"
         )
-        yield problem(text, "kek", "listen", "mtls_listen", "http_listen", "allow_local_kek")
+        yield problem(text, "kek", "listen", "mtls_listen", "http_listen", "public_listen", "allow_local_kek")
 
 
 def problem(text: str, *fields: str) -> Problem:

@@ -128,6 +128,7 @@ NO_URL = (
 NO_KEK = (
     "BROKER_KEK: write file:PATH, aws-kms://…, gcp-kms://… or hcvault://…; several with commas, the wrapping one first"
 )
+NO_ORIGIN = "write the origin people reach the pages at, as in https://broker.example; http only for loopback"
 NO_ADDRESS = "write host:port, as in 127.0.0.1:50051 or [::1]:50051, the port from 0 to 65535"
 
 
@@ -144,6 +145,15 @@ NO_ADDRESS = "write host:port, as in 127.0.0.1:50051 or [::1]:50051, the port fr
         ("BROKER_LISTEN", "50051", f"BROKER_LISTEN: {NO_ADDRESS}"),
         ("BROKER_LISTEN", "127.0.0.1:65536", f"BROKER_LISTEN: {NO_ADDRESS}"),
         ("BROKER_LISTEN", "127.0.0.1:-1", f"BROKER_LISTEN: {NO_ADDRESS}"),
+        ("BROKER_PUBLIC_URL", "broker.example", f"BROKER_PUBLIC_URL: {NO_ORIGIN}"),
+        ("BROKER_PUBLIC_URL", "http://broker.example", f"BROKER_PUBLIC_URL: {NO_ORIGIN}"),
+        ("BROKER_PUBLIC_URL", "https://broker.example/", f"BROKER_PUBLIC_URL: {NO_ORIGIN}"),
+        ("BROKER_PUBLIC_URL", "https://broker.example/path", f"BROKER_PUBLIC_URL: {NO_ORIGIN}"),
+        ("BROKER_PUBLIC_URL", "https://Broker.example", f"BROKER_PUBLIC_URL: {NO_ORIGIN}"),
+        ("BROKER_PUBLIC_URL", "https://user@broker.example", f"BROKER_PUBLIC_URL: {NO_ORIGIN}"),
+        ("BROKER_PUBLIC_URL", "https://broker.example:99999", f"BROKER_PUBLIC_URL: {NO_ORIGIN}"),
+        ("BROKER_PUBLIC_URL", "https://", f"BROKER_PUBLIC_URL: {NO_ORIGIN}"),
+        ("BROKER_PUBLIC_URL", "http://127.0.0.1.evil.example", f"BROKER_PUBLIC_URL: {NO_ORIGIN}"),
         ("BROKER_HTTP_LISTEN", "127.0.0.1:70000", f"BROKER_HTTP_LISTEN: {NO_ADDRESS}"),
         ("BROKER_MTLS_LISTEN", "127.0.0.1:99999999", f"BROKER_MTLS_LISTEN: {NO_ADDRESS}"),
         ("BROKER_LISTEN", "::1:50051", f"BROKER_LISTEN: {NO_ADDRESS}"),
@@ -420,3 +430,15 @@ def test_migrate_tells_what_is_wrong_of_what_it_uses(monkeypatch: pytest.MonkeyP
         load_for_migration()
     told = [problem.variables for problem in caught.value.problems]
     assert [("BROKER_KEKK",), ("BROKER_DATABASE_URL",), ("BROKER_LOG_LEVEL",)] == told
+
+
+def test_pages_need_to_know_where_they_are_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And are reached by https where others can; on loopback plain http will do."""
+    (line,) = refused(monkeypatch, {"BROKER_PUBLIC_LISTEN": "127.0.0.1:8080"})
+    assert line.startswith("BROKER_PUBLIC_LISTEN, BROKER_PUBLIC_URL: say where people reach the pages")
+    told = refused(monkeypatch, {"BROKER_PUBLIC_LISTEN": "0.0.0.0:8080", "BROKER_PUBLIC_URL": "http://127.0.0.1:8080"})
+    assert any(line.startswith("BROKER_PUBLIC_URL, BROKER_PUBLIC_LISTEN: ") for line in told)
+    for url in ("https://broker.example", "http://127.0.0.1:8080", "http://localhost:8080"):
+        assert (
+            url == loaded(monkeypatch, {"BROKER_PUBLIC_LISTEN": "127.0.0.1:8080", "BROKER_PUBLIC_URL": url}).public_url
+        )

@@ -267,11 +267,15 @@ _PROVIDER: Final[Mapping[str, Reader[Any]]] = {
     "unspent_statuses": _each(_number),
     "refresh_kills_older_access_tokens": _flag,
     "scopes": _named(_TEXTS),
-    "insecure_loopback": _flag,
+    **dict.fromkeys(("insecure_loopback", "pkce_with_secret"), _flag),
+    "login_scopes": _TEXTS,
+    "authorize_parameters": _named(_text),
 }
-_CLIENT: Final[Mapping[str, Reader[Any]]] = dict.fromkeys(
-    ("name", "provider", "client_id", "secret_file", "secret_env"), _text
-)
+_CLIENT: Final[Mapping[str, Reader[Any]]] = {
+    **dict.fromkeys(("name", "provider", "client_id", "secret_file", "secret_env"), _text),
+    "redirect_uris": _TEXTS,
+    "direct_login": _flag,
+}
 _GRANT: Final[Mapping[str, Reader[Any]]] = {"name": _text, "client": _text, "type": _text, "scopes": _TEXTS}
 _WINDOW: Final[Mapping[str, Reader[Any]]] = {"rate": _text, "burst": _number}
 _LIMIT: Final[Mapping[str, Reader[Any]]] = {

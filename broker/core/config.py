@@ -23,6 +23,8 @@ class ClientConfig:
     name: str
     provider: str
     client_id: str
+    redirect_uris: tuple[str, ...] = ()
+    direct_login: bool = False
 
 
 @dataclass(frozen=True, slots=True)

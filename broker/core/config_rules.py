@@ -25,6 +25,7 @@ from broker.core.config import (
 )
 from broker.core.identity import ISSUER_NAME, RESERVED_KINDS, Role
 from broker.core.models import GrantType, LimitTarget
+from broker.core.oauth.redirect_uri import redirect_uri_problem
 from broker.core.provider_config import ProviderConfig
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -39,6 +40,7 @@ MAX_OBJECTS: Final = 10_000
 MAX_ITEMS: Final = 1_000
 """Most values of one list."""
 MAX_BURST: Final = 1_000_000
+MAX_REDIRECT_URIS: Final = 32
 MAX_WINDOWS: Final = 8
 
 SIGNATURE_ALGORITHMS: Final = frozenset(
@@ -121,6 +123,12 @@ def _object(item: ConfigObject) -> Found:
 def _client(client: ClientConfig) -> Found:
     if not 0 < len(client.client_id) <= 255 or not all(" " <= char <= "~" for char in client.client_id):  # noqa: PLR2004
         yield "client_id", "must be 1 to 255 printable ASCII characters (RFC 6749 appendix A.1)"
+    if len(client.redirect_uris) > MAX_REDIRECT_URIS:
+        yield "redirect_uris", f"at most {MAX_REDIRECT_URIS} are allowed"
+    yield from _listed("redirect_uris", client.redirect_uris, empty=True)
+    for index, uri in enumerate(client.redirect_uris):
+        if wrong := redirect_uri_problem(uri):
+            yield f"redirect_uris[{index}]", wrong
 
 
 def _grant(grant: GrantConfig) -> Found:
@@ -138,6 +146,10 @@ def _policy(policy: PolicyConfig) -> Found:
     for index, pattern in enumerate(policy.grants):
         for message in globs.problems(pattern):
             yield f"grants[{index}]", message
+    if policy.authorize:
+        for index, pattern in enumerate(policy.grants):
+            if "*" in pattern:
+                yield f"grants[{index}]", "authorize is for grants named in full, without patterns"
     yield from _listed("scopes", policy.scopes)
     yield from _spelt("scopes", policy.scopes)
     yield from _listed("accept_excess", policy.accept_excess, empty=True)

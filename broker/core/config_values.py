@@ -91,7 +91,7 @@ def build_object(item: ConfigObject, origin: Origin) -> Configured:
     """
     match item:
         case ClientConfig():
-            return Client(NEW, item.name, origin, item.provider, item.client_id)
+            return _client(item, origin)
         case GrantConfig():
             return Grant(NEW, item.name, origin, item.client, GrantType(item.type), frozenset(item.scopes))
         case PolicyConfig():
@@ -106,6 +106,18 @@ def build_object(item: ConfigObject, origin: Origin) -> Configured:
         case _:
             msg = "a provider is resolved by its preset"
             raise TypeError(msg)
+
+
+def _client(item: ClientConfig, origin: Origin) -> Client:
+    return Client(
+        id=NEW,
+        name=item.name,
+        origin=origin,
+        provider=item.provider,
+        client_id=item.client_id,
+        redirect_uris=item.redirect_uris,
+        direct_login=item.direct_login,
+    )
 
 
 def _policy(item: PolicyConfig, origin: Origin) -> Policy:

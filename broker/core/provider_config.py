@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 from urllib.parse import urlsplit
 
 from broker.core.models import AbsentScope, NarrowingProfile, ReplayKind, TokenEndpointAuth
 from broker.core.oauth.rfc8707 import resource_problem
-from broker.core.scopes import map_problems
+from broker.core.scopes import PRODUCT_SCOPES, map_problems, word_problem
 from broker.core.urls import origin_of
 
 ENDPOINTS: Final = ("token_endpoint", "authorization_endpoint", "revocation_endpoint")
@@ -22,6 +23,27 @@ MAX_DEFAULT_LIFE: Final = 24 * 3600
 MIN_REPLAY_WINDOW: Final = 26
 """Seconds. A window w has a reply deadline of min(60, w/3), a margin of 2 and must outlast a lease of 15 as well."""
 MAX_REPLAY_WINDOW: Final = 24 * 3600
+MAX_PARAMETERS: Final = 16
+MAX_PARAMETER: Final = 512
+OUR_PARAMETERS: Final = frozenset(
+    {
+        "response_type",
+        "client_id",
+        "redirect_uri",
+        "scope",
+        "state",
+        "code_challenge",
+        "code_challenge_method",
+        "nonce",
+        "request",
+        "request_uri",
+        "response_mode",
+        "resource",
+    }
+)
+"""Parameters of an authorization request that no configuration may set: the broker's own, and what would replace it."""
+_PARAMETER: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
 MAX_REPLY_DEADLINE: Final = 60
 """Seconds. A reply that comes later is not read, whatever is in it."""
 
@@ -46,6 +68,9 @@ class ProviderConfig:
         resources: what callers may name as `resource` (RFC 8707); none unless listed.
         default_expires_in, replay_window, refresh_reply_deadline, client_credentials_reply_deadline: seconds.
         unspent_statuses: 5xx statuses that are answered before the refresh token is read.
+        login_scopes: wire scopes every login asks for beside those of its grant.
+        authorize_parameters: further fixed parameters of an authorization request.
+        pkce_with_secret: a code is exchanged with our client's proof beside the code verifier.
     """
 
     name: str
@@ -71,11 +96,14 @@ class ProviderConfig:
     client_credentials_reply_deadline: int | None = None
     unspent_statuses: tuple[int, ...] = ()
     insecure_loopback: bool = False
+    login_scopes: tuple[str, ...] = ()
+    authorize_parameters: Mapping[str, str] = field(default_factory=dict)
+    pkce_with_secret: bool | None = None
 
 
 def validate(config: ProviderConfig) -> list[tuple[str, str]]:
     """Return everything wrong with a provider, as pairs of a field and a message; nothing to be said of its name."""
-    return [*_choices(config), *_urls(config), *_needs(config), *_scopes(config), *_numbers(config)]
+    return [*_choices(config), *_urls(config), *_needs(config), *_scopes(config), *_login(config), *_numbers(config)]
 
 
 def replay_kind(config: ProviderConfig) -> ReplayKind | None:
@@ -149,14 +177,14 @@ def _urls(config: ProviderConfig) -> Found:
         "authorize_url": config.authorize_url,
         "revocation_url": config.revocation_url,
     }
-    for field, url in named.items():
+    for name, url in named.items():
         if url is None:
             continue
         wrong = url_problem(url, insecure_loopback=config.insecure_loopback)
-        if wrong is None and field in {"base_url", "issuer"} and "?" in url:
+        if wrong is None and name in {"base_url", "issuer"} and "?" in url:
             wrong = "holds no query"
         if wrong is not None:
-            yield field, wrong
+            yield name, wrong
     yield from _origins("api_origins", config.api_origins or (), insecure_loopback=config.insecure_loopback)
     yield from _origins("endpoint_origins", config.endpoint_origins, insecure_loopback=config.insecure_loopback)
     for index, resource in enumerate(config.resources):
@@ -187,6 +215,26 @@ def _scopes(config: ProviderConfig) -> Found:
     yield from map_problems(config.scopes or {}, config.wire_scopes or ())
 
 
+def _login(config: ProviderConfig) -> Found:
+    for index, scope in enumerate(config.login_scopes):
+        if wrong := word_problem(scope):
+            yield f"login_scopes[{index}]", wrong
+        elif scope in PRODUCT_SCOPES:
+            yield f"login_scopes[{index}]", "a product scope is asked for by grants"
+    if len(config.authorize_parameters) > MAX_PARAMETERS:
+        yield "authorize_parameters", f"at most {MAX_PARAMETERS} are allowed"
+    for name, value in config.authorize_parameters.items():
+        if not _PARAMETER.fullmatch(name):
+            yield (
+                f"authorize_parameters.{name}",
+                "a name has lower-case letters, digits and _, and begins with a letter",
+            )
+        elif name in OUR_PARAMETERS:
+            yield f"authorize_parameters.{name}", "the broker sets this itself"
+        if not all(" " <= char <= "~" for char in value) or len(value) > MAX_PARAMETER:
+            yield f"authorize_parameters.{name}", f"a value has at most {MAX_PARAMETER} printable ASCII characters"
+
+
 def _numbers(config: ProviderConfig) -> Found:
     if config.default_expires_in is not None and not 1 <= config.default_expires_in <= MAX_DEFAULT_LIFE:
         yield "default_expires_in", f"must be 1 to {MAX_DEFAULT_LIFE} seconds"
@@ -195,10 +243,10 @@ def _numbers(config: ProviderConfig) -> Found:
             "replay_window",
             f"must be {MIN_REPLAY_WINDOW} to {MAX_REPLAY_WINDOW} seconds: shorter cannot be used safely",
         )
-    for field in ("refresh_reply_deadline", "client_credentials_reply_deadline"):
-        seconds = getattr(config, field)
+    for name in ("refresh_reply_deadline", "client_credentials_reply_deadline"):
+        seconds = getattr(config, name)
         if seconds is not None and not 1 <= seconds <= MAX_REPLY_DEADLINE:
-            yield field, f"must be 1 to {MAX_REPLY_DEADLINE} seconds"
+            yield name, f"must be 1 to {MAX_REPLY_DEADLINE} seconds"
     for index, status in enumerate(config.unspent_statuses):
         if not 500 <= status <= 599:  # noqa: PLR2004 - RFC 9110 §15.6
             yield f"unspent_statuses[{index}]", "must be a server error, 500 to 599: what others mean is known"

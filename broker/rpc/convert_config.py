@@ -49,7 +49,7 @@ def config_file(message: config_pb2.Config) -> ConfigFile:
     return ConfigFile(
         revision=message.revision,
         providers=tuple(map(_provider_config, message.providers)),
-        clients=tuple(ClientConfig(item.name, item.provider, item.client_id) for item in message.clients),
+        clients=tuple(map(_client_config, message.clients)),
         grants=tuple(GrantConfig(item.name, item.client, item.type, tuple(item.scopes)) for item in message.grants),
         policies=tuple(map(_policy_config, message.policies)),
         limits=tuple(map(_limit_config, message.limits)),
@@ -130,7 +130,7 @@ def _provider_config(message: config_pb2.Provider) -> ProviderConfig:
     words = ("narrowing", "absent_scope", "replay_kind")
     said = {field.name for field, _ in message.ListFields()}  # a number or flag that is set, be it 0 or false
     numbers = ("replay_window", "refresh_reply_deadline", "client_credentials_reply_deadline")
-    optional = (*numbers, "refresh_kills_older_access_tokens")
+    optional = (*numbers, "refresh_kills_older_access_tokens", "pkce_with_secret")
     return ProviderConfig(
         name=message.name,
         preset=message.preset,
@@ -144,6 +144,18 @@ def _provider_config(message: config_pb2.Provider) -> ProviderConfig:
         default_expires_in=message.default_expires_in or None,
         unspent_statuses=tuple(message.unspent_statuses),
         insecure_loopback=message.insecure_loopback,
+        login_scopes=tuple(message.login_scopes),
+        authorize_parameters=dict(message.authorize_parameters),
+    )
+
+
+def _client_config(message: config_pb2.Client) -> ClientConfig:
+    return ClientConfig(
+        name=message.name,
+        provider=message.provider,
+        client_id=message.client_id,
+        redirect_uris=tuple(message.redirect_uris),
+        direct_login=message.direct_login,
     )
 
 
@@ -201,8 +213,7 @@ def object_message(value: Configured) -> config_pb2.Object:  # noqa: PLR0911 - a
         case Provider():
             return config_pb2.Object(provider=_provider(value), origin=origin)
         case Client():
-            client = config_pb2.Client(name=value.name, provider=value.provider, client_id=value.client_id)
-            return config_pb2.Object(client=client, origin=origin)
+            return config_pb2.Object(client=_client(value), origin=origin)
         case Grant():
             return config_pb2.Object(grant=_grant(value), origin=origin)
         case Policy():
@@ -243,6 +254,19 @@ def _provider(value: Provider) -> config_pb2.Provider:
         insecure_loopback=value.insecure_loopback,
         frozen=value.frozen,
         frozen_reason=frozen_reason(value),
+        login_scopes=value.login_scopes,
+        authorize_parameters=dict(value.authorize_parameters),
+        pkce_with_secret=value.pkce_with_secret,
+    )
+
+
+def _client(value: Client) -> config_pb2.Client:
+    return config_pb2.Client(
+        name=value.name,
+        provider=value.provider,
+        client_id=value.client_id,
+        redirect_uris=value.redirect_uris,
+        direct_login=value.direct_login,
     )
 
 

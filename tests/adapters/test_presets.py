@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,7 +54,36 @@ def test_aries_by_itself() -> None:
         absent_scope=AbsentScope.AS_ASKED,
         default_expires_in=3600,
         refresh_kills_older_access_tokens=True,
+        direct_login_url="https://api.aries.com/v1/oauth2/authorize",
+        subject_url="https://api.aries.com/v1/users/me",
     ) == resolved(ProviderConfig("aries", "aries"))
+
+
+def test_aries_whose_token_endpoint_is_elsewhere() -> None:
+    """Neither passwords nor access tokens are sent to an API that is not the token endpoint's."""
+    moved = resolved(ProviderConfig("aries", "aries", token_url="https://login.example/token"))
+    assert (None, None) == (moved.direct_login_url, moved.subject_url)
+
+
+@pytest.mark.parametrize(("said", "promised"), [(True, True), (False, False), (None, False), ("true", False)])
+def test_who_answers_is_promised_by_metadata(said: object, *, promised: bool) -> None:
+    """RFC 9207 §3; anything but true is no promise."""
+    metadata = {"token_endpoint": f"{ISSUER}/token", "authorization_response_iss_parameter_supported": said}
+    found = resolved(ProviderConfig("as", "generic", issuer=ISSUER), metadata)
+    assert promised is found.iss_promised
+
+
+@pytest.mark.parametrize("preset", ["aries", "generic"])
+def test_what_logins_ask_beside_is_kept(preset: str) -> None:
+    """As configured; our client's proof goes with a code unless told otherwise."""
+    config = ProviderConfig("x", preset, token_url=f"{ISSUER}/token", login_scopes=("openid",))
+    asking = resolved(replace(config, authorize_parameters={"prompt": "consent"}, pkce_with_secret=False))
+    assert (("openid",), {"prompt": "consent"}, False) == (
+        asking.login_scopes,
+        asking.authorize_parameters,
+        asking.pkce_with_secret,
+    )
+    assert resolved(config).pkce_with_secret
 
 
 def test_aries_elsewhere() -> None:

@@ -113,6 +113,35 @@ SAID = {
             "policies[0].accept_excess[2]": "admin is never accepted unasked",
         },
     ),
+    "logins for grants by pattern": (
+        'policies: [{name: a, callers: ["key:x"], grants: [g, "g*"], scopes: [read], authorize: true}]',
+        {"policies[0].grants[1]": "authorize is for grants named in full, without patterns"},
+    ),
+    "redirect URIs": (
+        "clients: [{name: a, provider: p, client_id: a, redirect_uris: ['http://app.example/', 'https://a/', 'https://a/']}]",
+        {
+            "clients[0].provider": "there is no provider called 'p'",
+            "clients[0].redirect_uris[0]": (
+                "must be https, http to loopback, or a scheme that is a domain name turned round, as in "
+                "com.example.app:/cb"
+            ),
+            "clients[0].redirect_uris[2]": "stands there twice",
+        },
+    ),
+    "what logins ask beside": (
+        (
+            "providers: [{name: a, preset: aries, login_scopes: [openid, read, Odd], "
+            "authorize_parameters: {state: x, Prompt: y, prompt: consent}}]"
+        ),
+        {
+            "providers[0].login_scopes[1]": "a product scope is asked for by grants",
+            "providers[0].login_scopes[2]": "scopes are lower case",
+            "providers[0].authorize_parameters.state": "the broker sets this itself",
+            "providers[0].authorize_parameters.Prompt": (
+                "a name has lower-case letters, digits and _, and begins with a letter"
+            ),
+        },
+    ),
     "role with a rest": (
         'roles: [{role: auditor, callers: ["spiffe://corp.example/**"]}]',
         {"roles[0].callers[0]": "a role's pattern holds no `**`"},

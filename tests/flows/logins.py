@@ -114,10 +114,14 @@ class Logins:
         return dict(parse_qsl(urlsplit(url.reveal()).query))
 
     async def back(
-        self, query: Mapping[str, str], browser: str = HERS, provider: str = "aries", **answer: str | None
+        self,
+        query: Mapping[str, str],
+        browser: str = HERS,
+        provider: str = "aries",
+        answer: Mapping[str, str | None] | None = None,
     ) -> Onward:
         """Send the browser back with the provider's answer to an authorization request."""
-        told = {"code": CODE, "state": query["state"]} | answer
+        told = {"code": CODE, "state": query["state"], **(answer or {})}
         callback = parse_callback({name: [value] for name, value in told.items() if value is not None})
         return await self.connect.callback(provider, callback, browser, self.trail())
 

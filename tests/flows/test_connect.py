@@ -154,7 +154,7 @@ async def test_an_answer_that_is_no_code_ends_the_login(answer: dict[str, str | 
     await logins.world.consent("login", "older")
     login = await logins.started()
     query = await logins.confirmed(login)
-    await logins.back(query, **answer)
+    await logins.back(query, answer=answer)
     assert (failed(why), [], "older") == (
         await logins.end(login),
         logins.world.endpoint.requests,
@@ -258,7 +258,8 @@ async def test_a_redeem_under_way_does_not_get_in_between() -> None:
     """The login lands although the grant moved while it did; what the redeem brings late is told to the provider."""
     logins = await new_logins()
     await logins.world.consent("login", "older")
-    login, moved = await logins.started(), []
+    login = await logins.started()
+    moved: list[int] = []
 
     async def redeem() -> None:
         if not moved:
@@ -365,7 +366,7 @@ async def test_a_foreign_state_is_nobodys(state: str | None, provider: str) -> N
     login = await logins.started()
     query = await logins.confirmed(login)
     told = {"state": query["state"] if state is None else state}
-    assert Obstacle.WRONG_STATE is await obstacle(lambda: logins.back(query, provider=provider, **told))
+    assert Obstacle.WRONG_STATE is await obstacle(lambda: logins.back(query, provider=provider, answer=told))
     assert (LoginPhase.CONFIRMED, "") == await logins.end(login)
 
 
@@ -475,7 +476,7 @@ async def test_an_app_is_told_of_a_failure(answer: dict[str, str | None], told: 
     logins = await new_logins()
     query = await logins.confirmed(await logins.app_started())
     logins.world.endpoint.answers.append(error("invalid_grant"))
-    assert {"error": told, "state": "app-state"} == answered(await logins.back(query, **answer))
+    assert {"error": told, "state": "app-state"} == answered(await logins.back(query, answer=answer))
 
 
 async def test_an_app_without_a_state_is_given_none() -> None:

@@ -51,15 +51,16 @@ providers:
      replay_kind: same_token, revocation_url: "https://api.aries.com/r", refresh_kills_older_access_tokens: false,
      client_credentials_reply_deadline: 5, unspent_statuses: [503], wire_scopes: [extra:word],
      scopes: {withdraw: [withdraw], admin: []}, default_expires_in: 600, absent_scope: refuse,
-     resources: ["https://api.example/v1"], endpoint_origins: ["https://login.example"]}
+     resources: ["https://api.example/v1"], endpoint_origins: ["https://login.example"],
+     login_scopes: [openid], authorize_parameters: {prompt: consent}, pkce_with_secret: false}
 clients:
-  - {name: desk, provider: aries, client_id: desk-app}
+  - {name: desk, provider: aries, client_id: desk-app, redirect_uris: ["https://app.example/cb"], direct_login: true}
 grants:
   - {name: g, client: desk, type: refresh_token, scopes: [read, trade]}
   - {name: h, client: desk, type: client_credentials, scopes: [read]}
 policies:
-  - {name: p, callers: ["key:*"], any_subject: true, grants: ["*"], scopes: [read], accept_excess: [trade],
-     authorize: true}
+  - {name: p, callers: ["key:*"], any_subject: true, grants: ["*"], scopes: [read], accept_excess: [trade]}
+  - {name: q, callers: ["key:portal"], grants: [g], scopes: [read, trade], authorize: true}
 limits:
   - {name: a, applies_to: get_token, key: [caller, grant], windows: [{rate: 50/s, burst: 5}, {rate: 7/min, burst: 2}]}
   - {name: b, applies_to: admin, key: [caller], rate: 1/h, burst: 1}
@@ -157,7 +158,7 @@ async def test_nobody_points_the_broker_at_its_own_files(
 async def test_what_is_listed_can_be_put_again(kit: AdminKit, config: ConfigServicer) -> None:
     """Every kind of object comes out as a message that, put back, changes nothing but its origin."""
     applied = await config.apply(config_pb2.ApplyRequest(config=message()), call())
-    assert len(applied.created) == 10
+    assert len(applied.created) == 11
     for kind in ("provider", "client", "policy", "limit", "issuer", "role"):
         listed = await config.list_objects(config_pb2.ListObjectsRequest(kind=kind), call())
         assert (listed.revision, len(listed.objects) > 0) == (3, True)
@@ -246,7 +247,11 @@ async def test_policy_is_explained_and_narrowing_proved(config: ConfigServicer) 
     await config.apply(config_pb2.ApplyRequest(config=message()), call())
     request = config_pb2.ExplainPolicyRequest(caller="key:a", grant="h", scopes=["read"])
     told = await config.explain_policy(request, call())
-    assert (told.allowed, told.policy, list(told.considered)) == (True, "p", ["p: chosen"])
+    assert (told.allowed, told.policy, list(told.considered)) == (
+        True,
+        "p",
+        ["p: chosen", "q: does not name the caller"],
+    )
     proved = await config.prove_narrowing(config_pb2.ProveNarrowingRequest(grant="g"), call())
     assert (proved.narrowing, list(proved.observations)) == ("sticky", ["asked g"])
 

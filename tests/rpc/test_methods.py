@@ -8,12 +8,12 @@ from pathlib import Path
 from google.protobuf.descriptor import ServiceDescriptor
 
 from aries.broker.admin.v1 import audit_pb2, config_pb2, grants_pb2, keys_pb2, secrets_pb2
-from aries.broker.v1 import token_pb2
+from aries.broker.v1 import authorization_pb2, token_pb2
 from broker.core.identity import Role
 from broker.core.models import LimitTarget
 from broker.rpc.methods import METHODS, SERVICES
 
-FILES = (token_pb2, config_pb2, secrets_pb2, grants_pb2, keys_pb2, audit_pb2)
+FILES = (token_pb2, authorization_pb2, config_pb2, secrets_pb2, grants_pb2, keys_pb2, audit_pb2)
 PROTO = Path(__file__).parents[2] / "proto"
 
 

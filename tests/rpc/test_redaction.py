@@ -38,6 +38,15 @@ def test_the_fields_that_carry_secrets_are_known() -> None:
     }
     assert {
         "aries.broker.v1.GetTokenResponse.access_token",
+        "aries.broker.v1.StartAuthorizationResponse.flow_id",
+        "aries.broker.v1.StartAuthorizationResponse.authorization_url",
+        "aries.broker.v1.StartAuthorizationResponse.short_code",
+        "aries.broker.v1.AppCode.code",
+        "aries.broker.v1.AppCode.code_verifier",
+        "aries.broker.v1.DirectCode.flow_id",
+        "aries.broker.v1.DirectCode.code",
+        "aries.broker.v1.GetAuthorizationRequest.flow_id",
+        "aries.broker.v1.CancelAuthorizationRequest.flow_id",
         "aries.broker.admin.v1.ClientSecret.secret",
         "aries.broker.admin.v1.AddFirstClientSecretRequest.secret",
         "aries.broker.admin.v1.ImportRefreshTokenRequest.refresh_token",

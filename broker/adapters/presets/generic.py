@@ -56,6 +56,9 @@ def resolve(
         client_credentials_reply_deadline=config.client_credentials_reply_deadline,
         unspent_statuses=frozenset(config.unspent_statuses),
         insecure_loopback=config.insecure_loopback,
+        login_scopes=config.login_scopes,
+        authorize_parameters=dict(config.authorize_parameters),
+        pkce_with_secret=config.pkce_with_secret is not False,
     )
 
 

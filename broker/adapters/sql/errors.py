@@ -46,8 +46,8 @@ def cause_of(error: BaseException) -> str:
 
 
 def _driver_cause(error: BaseException | None) -> str:
-    if hasattr(error, "sqlstate"):  # psycopg's, which is loaded only where it is the driver
-        return _postgres_cause(error.sqlstate)
+    if hasattr(type(error), "sqlstate"):  # psycopg's, which is loaded only where it is the driver
+        return _postgres_cause(getattr(error, "sqlstate", None))
     text = str(error)
     if "locked" in text or "busy" in text:
         return "busy"

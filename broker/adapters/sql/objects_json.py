@@ -108,6 +108,7 @@ def _provider(body: Body) -> Provider:
             "api_origins": tuple(body["api_origins"]),
             "endpoint_origins": tuple(body.get("endpoint_origins", ())),
             "resources": tuple(body.get("resources", ())),
+            "login_scopes": tuple(body.get("login_scopes", ())),
             "narrowing": NarrowingProfile(body["narrowing"]),
             "proof": _proof(body.get("proof")),
             "absent_scope": AbsentScope(body["absent_scope"]),
@@ -127,7 +128,7 @@ def _proof(body: Body | None) -> NarrowingProof | None:
 
 
 def _client(body: Body) -> Client:
-    return Client(**body)
+    return Client(**body | {"redirect_uris": tuple(body.get("redirect_uris", ()))})
 
 
 def _policy(body: Body) -> Policy:

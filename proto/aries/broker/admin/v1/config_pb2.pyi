@@ -77,6 +77,26 @@ class Provider(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AuthorizeParametersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     PRESET_FIELD_NUMBER: _builtins.int
     BASE_URL_FIELD_NUMBER: _builtins.int
@@ -103,6 +123,9 @@ class Provider(_message.Message):
     UNSPENT_STATUSES_FIELD_NUMBER: _builtins.int
     FROZEN_FIELD_NUMBER: _builtins.int
     FROZEN_REASON_FIELD_NUMBER: _builtins.int
+    LOGIN_SCOPES_FIELD_NUMBER: _builtins.int
+    AUTHORIZE_PARAMETERS_FIELD_NUMBER: _builtins.int
+    PKCE_WITH_SECRET_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required."""
     preset: _builtins.str
@@ -143,6 +166,8 @@ class Provider(_message.Message):
     """Discovery moved its endpoints: its grants answer GRANT_HELD until UnfreezeProvider. Output only."""
     frozen_reason: _builtins.str
     """Why it is frozen; absent when it is not. Output only."""
+    pkce_with_secret: _builtins.bool
+    """Whether a code is exchanged with the client's proof beside the code verifier. Absent: it is."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScopeMapping]:
         """The scope map; product scopes named here replace the preset's."""
@@ -166,6 +191,14 @@ class Provider(_message.Message):
     @_builtins.property
     def unspent_statuses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Statuses from 500 to 599 that the provider answers before it reads the refresh token."""
+
+    @_builtins.property
+    def login_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Wire scopes every login asks for beside those of its grant, such as openid or offline_access."""
+
+    @_builtins.property
+    def authorize_parameters(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Further fixed parameters of an authorization request, such as prompt."""
 
     def __init__(
         self,
@@ -196,13 +229,18 @@ class Provider(_message.Message):
         unspent_statuses: _abc.Iterable[_builtins.int] | None = ...,
         frozen: _builtins.bool = ...,
         frozen_reason: _builtins.str = ...,
+        login_scopes: _abc.Iterable[_builtins.str] | None = ...,
+        authorize_parameters: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        pkce_with_secret: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_client_credentials_reply_deadline", b"_client_credentials_reply_deadline", "_refresh_kills_older_access_tokens", b"_refresh_kills_older_access_tokens", "_refresh_reply_deadline", b"_refresh_reply_deadline", "_replay_window", b"_replay_window", "client_credentials_reply_deadline", b"client_credentials_reply_deadline", "refresh_kills_older_access_tokens", b"refresh_kills_older_access_tokens", "refresh_reply_deadline", b"refresh_reply_deadline", "replay_window", b"replay_window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_client_credentials_reply_deadline", b"_client_credentials_reply_deadline", "_pkce_with_secret", b"_pkce_with_secret", "_refresh_kills_older_access_tokens", b"_refresh_kills_older_access_tokens", "_refresh_reply_deadline", b"_refresh_reply_deadline", "_replay_window", b"_replay_window", "client_credentials_reply_deadline", b"client_credentials_reply_deadline", "pkce_with_secret", b"pkce_with_secret", "refresh_kills_older_access_tokens", b"refresh_kills_older_access_tokens", "refresh_reply_deadline", b"refresh_reply_deadline", "replay_window", b"replay_window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_client_credentials_reply_deadline", b"_client_credentials_reply_deadline", "_refresh_kills_older_access_tokens", b"_refresh_kills_older_access_tokens", "_refresh_reply_deadline", b"_refresh_reply_deadline", "_replay_window", b"_replay_window", "absent_scope", b"absent_scope", "api_origins", b"api_origins", "authorize_url", b"authorize_url", "base_url", b"base_url", "client_credentials_reply_deadline", b"client_credentials_reply_deadline", "default_expires_in", b"default_expires_in", "endpoint_origins", b"endpoint_origins", "frozen", b"frozen", "frozen_reason", b"frozen_reason", "insecure_loopback", b"insecure_loopback", "issuer", b"issuer", "name", b"name", "narrowing", b"narrowing", "preset", b"preset", "proved_narrowing", b"proved_narrowing", "refresh_kills_older_access_tokens", b"refresh_kills_older_access_tokens", "refresh_reply_deadline", b"refresh_reply_deadline", "replay_kind", b"replay_kind", "replay_window", b"replay_window", "resources", b"resources", "revocation_url", b"revocation_url", "scopes", b"scopes", "token_endpoint_auth", b"token_endpoint_auth", "token_url", b"token_url", "unspent_statuses", b"unspent_statuses", "wire_scopes", b"wire_scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_client_credentials_reply_deadline", b"_client_credentials_reply_deadline", "_pkce_with_secret", b"_pkce_with_secret", "_refresh_kills_older_access_tokens", b"_refresh_kills_older_access_tokens", "_refresh_reply_deadline", b"_refresh_reply_deadline", "_replay_window", b"_replay_window", "absent_scope", b"absent_scope", "api_origins", b"api_origins", "authorize_parameters", b"authorize_parameters", "authorize_url", b"authorize_url", "base_url", b"base_url", "client_credentials_reply_deadline", b"client_credentials_reply_deadline", "default_expires_in", b"default_expires_in", "endpoint_origins", b"endpoint_origins", "frozen", b"frozen", "frozen_reason", b"frozen_reason", "insecure_loopback", b"insecure_loopback", "issuer", b"issuer", "login_scopes", b"login_scopes", "name", b"name", "narrowing", b"narrowing", "pkce_with_secret", b"pkce_with_secret", "preset", b"preset", "proved_narrowing", b"proved_narrowing", "refresh_kills_older_access_tokens", b"refresh_kills_older_access_tokens", "refresh_reply_deadline", b"refresh_reply_deadline", "replay_kind", b"replay_kind", "replay_window", b"replay_window", "resources", b"resources", "revocation_url", b"revocation_url", "scopes", b"scopes", "token_endpoint_auth", b"token_endpoint_auth", "token_url", b"token_url", "unspent_statuses", b"unspent_statuses", "wire_scopes", b"wire_scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__client_credentials_reply_deadline: _TypeAlias = _typing.Literal["client_credentials_reply_deadline"]  # noqa: Y015
     _WhichOneofArgType__client_credentials_reply_deadline: _TypeAlias = _typing.Literal["_client_credentials_reply_deadline", b"_client_credentials_reply_deadline"]  # noqa: Y015
+    _WhichOneofReturnType__pkce_with_secret: _TypeAlias = _typing.Literal["pkce_with_secret"]  # noqa: Y015
+    _WhichOneofArgType__pkce_with_secret: _TypeAlias = _typing.Literal["_pkce_with_secret", b"_pkce_with_secret"]  # noqa: Y015
     _WhichOneofReturnType__refresh_kills_older_access_tokens: _TypeAlias = _typing.Literal["refresh_kills_older_access_tokens"]  # noqa: Y015
     _WhichOneofArgType__refresh_kills_older_access_tokens: _TypeAlias = _typing.Literal["_refresh_kills_older_access_tokens", b"_refresh_kills_older_access_tokens"]  # noqa: Y015
     _WhichOneofReturnType__refresh_reply_deadline: _TypeAlias = _typing.Literal["refresh_reply_deadline"]  # noqa: Y015
@@ -211,6 +249,8 @@ class Provider(_message.Message):
     _WhichOneofArgType__replay_window: _TypeAlias = _typing.Literal["_replay_window", b"_replay_window"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__client_credentials_reply_deadline) -> _WhichOneofReturnType__client_credentials_reply_deadline | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pkce_with_secret) -> _WhichOneofReturnType__pkce_with_secret | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__refresh_kills_older_access_tokens) -> _WhichOneofReturnType__refresh_kills_older_access_tokens | None: ...
     @_typing.overload
@@ -229,22 +269,32 @@ class Client(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
     CLIENT_ID_FIELD_NUMBER: _builtins.int
+    REDIRECT_URIS_FIELD_NUMBER: _builtins.int
+    DIRECT_LOGIN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required."""
     provider: _builtins.str
     """Required. A provider's name."""
     client_id: _builtins.str
     """Required. The OAuth client_id."""
+    direct_login: _builtins.bool
+    """Whether terminals and the SDK may use the provider's direct login steps."""
+    @_builtins.property
+    def redirect_uris(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where results of a login may be sent; compared as they stand."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         provider: _builtins.str = ...,
         client_id: _builtins.str = ...,
+        redirect_uris: _abc.Iterable[_builtins.str] | None = ...,
+        direct_login: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "name", b"name", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "direct_login", b"direct_login", "name", b"name", "provider", b"provider", "redirect_uris", b"redirect_uris"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
