@@ -165,14 +165,18 @@ def gave(**members: object) -> Any:  # noqa: ANN401 - a reply
 
 
 async def new_logins(
-    provider: Provider = LOGIN_PROVIDER, client: Client = LOGIN_CLIENT, world: World | None = None, owner: str = "a"
+    provider: Provider = LOGIN_PROVIDER,
+    client: Client = LOGIN_CLIENT,
+    world: World | None = None,
+    owner: str = "a",
+    journal: MemoryJournal | None = None,
 ) -> Logins:
     """Return logins for a grant `login`, which `portal` may have people log in for, and `orders` use."""
     world = world or await _world(provider, client)
     store: Any = world.store
-    view, journal, telemetry = CatalogView(store, store), MemoryJournal(), world.counted
+    view, journal = CatalogView(store, store), journal or MemoryJournal()
     await view.load()
-    counted: Any = telemetry
+    counted: Any = world.counted
     breaker = ClientBreaker(clock=world.clock, telemetry=counted)
     prove = ProveClient(secrets=store, cipher=world.keyring, signer=Signer(), breaker=breaker, clock=world.clock)
     call = ProviderCall(

@@ -13,6 +13,7 @@ import pytest
 
 from broker.web.app import build_app
 from broker.web.server import MAX_CONNECTIONS, MAX_HEAD, PATIENCE, WebServer
+from tests.support.sandbox import NO_AUTHORITIES
 from tests.support.waiting import ENOUGH, until
 
 
@@ -41,7 +42,9 @@ async def live(request: pytest.FixtureRequest) -> AsyncIterator[Live]:
     app = build_app(not_ready=lambda: state.reason, metrics=metrics, metrics_type="text/plain; version=1.0.0")
     server = WebServer(app, "127.0.0.1:0", patience=getattr(request, "param", PATIENCE))
     port = await server.start()
-    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+    async with httpx2.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=NO_AUTHORITIES
+    ) as client:
         state = Live(client, server)
         yield state
     await server.stop()
