@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from broker.core.oauth.rfc7636 import challenge_of
 from broker.sandbox.config import UserSeed
 from tests.support.canary import Seen, search_files
 from tests.support.person import Person, asked, person
+from tests.support.ports import free_port
 from tests.support.sandbox import SandboxDriver, running_sandbox
 from tests.support.waiting import until_told
 from tests.support.world import CLIENT_ID, World, running_world, sandbox_config, wire
@@ -25,14 +25,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 CONNECTED = authorization_pb2.AUTHORIZATION_STATE_CONNECTED
 FAILED = authorization_pb2.AUTHORIZATION_STATE_FAILED
 OTHER_USER = 1002
-
-
-def free_port() -> int:
-    """Return a port nobody has just now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    return port
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -10,8 +10,11 @@ import pytest
 import pytest_asyncio
 
 from aries.broker.admin.v1 import config_pb2
+from aries.broker.v1 import authorization_pb2, authorization_pb2_grpc
 from tests.support.broker import NotServingError, start_broker
 from tests.support.canary import Seen
+from tests.support.person import person
+from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer
 from tests.support.sandbox import SandboxDriver
 from tests.support.waiting import until_told
@@ -181,3 +184,41 @@ async def test_a_revoked_grant_is_ended_at_the_provider(
 
     await until_told(ended)
     assert [] == [token for token in await fresh_upstream.refresh_tokens() if token["live"]]
+
+
+async def test_a_login_goes_over_three_brokers(
+    postgres_world: World, fresh_upstream: SandboxDriver, tmp_path: Path
+) -> None:
+    """Started and confirmed at one, which then ends; its callback lands on the second; the third gives a token."""
+    ports = [free_port() for _ in range(2)]
+    public_url = f"http://127.0.0.1:{ports[0]}"
+    brokers = [
+        await start_broker(
+            tmp_path / str(port),
+            env={
+                **postgres_world.process.environment,
+                "BROKER_PUBLIC_LISTEN": f"127.0.0.1:{port}",
+                "BROKER_PUBLIC_URL": public_url,
+            },
+        )
+        for port in ports
+    ]
+    desk = await postgres_world.desk("refresh_token", imported=False)
+    async with (
+        connected(brokers[0], fresh_upstream, seen=Seen(), admin_key=postgres_world.admin_key) as first,
+        person(fresh_upstream, seen=postgres_world.seen) as ada,
+    ):
+        service = authorization_pb2_grpc.AuthorizationServiceStub(first.channel)
+        request = authorization_pb2.StartAuthorizationRequest(grant=desk.grant)
+        login = await first.call(service.StartAuthorization, request)
+        sent = await ada.confirm(login.authorization_url, login.short_code)
+        back = await ada.at_provider(sent.headers["location"])
+        await brokers[0].kill()
+        result = await ada.get(back.replace(public_url, f"http://127.0.0.1:{ports[1]}", 1))
+        page = await ada.get(result.headers["location"].replace(public_url, f"http://127.0.0.1:{ports[1]}", 1))
+    assert "Connected" in page.text
+    assert (await desk.get("read", "trade")).access_token
+    assert 0 == await brokers[1].stop()
+    for broker in brokers:
+        postgres_world.seen.add("log", bytes(broker.output))
+    assert [] == postgres_world.seen.leaks()
