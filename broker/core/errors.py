@@ -174,13 +174,13 @@ class RevisionStaleError(BrokerError):
 
 
 class ConsentRequiredError(BrokerError):
-    """The grant holds no refresh token: a person has to log in and consent, or an operator to import one."""
+    """The grant holds no refresh token: a person has to log in, or an operator import one. Metadata: grant, command."""
 
     reason = Reason.CONSENT_REQUIRED
 
 
 class GrantQuarantinedError(BrokerError):
-    """The provider refused the grant's refresh token; the grant is kept and must be re-authorized."""
+    """The provider refused the grant's refresh token; it is kept, for a person to log in again. Metadata: as above."""
 
     reason = Reason.GRANT_QUARANTINED
 

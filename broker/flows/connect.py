@@ -29,7 +29,13 @@ from broker.core.authorization import (
     normal_short_code,
     open_in,
 )
-from broker.core.errors import BrokerError, OverloadedError
+from broker.core.errors import (
+    BrokerError,
+    OverloadedError,
+    ProviderRefusedClientError,
+    ProviderUnavailableError,
+    RateLimitedError,
+)
 from broker.core.gcra import charge
 from broker.core.models import Client, Grant, Provider, Window
 from broker.core.oauth.authorization_request import (
@@ -48,6 +54,9 @@ from broker.flows.trail import Trail
 from broker.ports import AuthorizationStore, Buckets, Cipher, Clock, GrantStore, LoginReading, SealBrokenError
 
 STATE_BYTES: Final = 32
+
+NOTHING_SENT: Final = (ProviderUnavailableError, ProviderRefusedClientError, RateLimitedError)
+"""Why a code was not sent, and soon will not be: the person begins again."""
 
 PAGES: Final = Window(rate=Fraction(20), burst=100)
 """Requests of one address: behind an ingress, of all people together."""
@@ -283,11 +292,15 @@ class Connect:
             return await self._exchange(login, *found, code, reading.now, trail)
         except StepError as error:
             raise ConnectError(error.obstacle) from None
-        except BrokerError:
+        except BrokerError as error:
             after = await self._logins.find_login(login.facts.id)
-            if after is None or after.login.phase is LoginPhase.CONFIRMED:  # nothing was sent
-                return await self._failed(login, Failure.PROVIDER_UNAVAILABLE, trail)
-            return after.login
+            if after is not None and after.login.phase is not LoginPhase.CONFIRMED:
+                return after.login
+            if not isinstance(error, NOTHING_SENT):  # the page may be loaded again: the state is not spent
+                raise
+            refused = isinstance(error, ProviderRefusedClientError)
+            why = Failure.CLIENT_REFUSED if refused else Failure.PROVIDER_UNAVAILABLE
+            return await self._failed(login, why, trail)
 
     async def _onward(self, login: Authorization) -> Onward:
         """Say where the browser goes: an app gets its own state, and a code of ours or an error (RFC 6749 §4.1.2)."""

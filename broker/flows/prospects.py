@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from broker.core.errors import (
-    ConsentRequiredError,
     GrantConflictError,
     GrantHeldError,
-    GrantQuarantinedError,
     ProviderUnavailableError,
 )
 from broker.core.grant_state import Health, Hold, Phase, held_because
 from broker.core.lease import MAX_SENDS
 from broker.core.models import Grant, GrantType
+from broker.flows.ask_for_login import consent_required, quarantined
 from broker.flows.redeem_under_lease import uncertain
 from broker.ports import GrantReading, GrantStore
 
@@ -42,9 +41,9 @@ class Prospects:
         if state.hold is not Hold.NONE:
             raise GrantHeldError(held_because(state))
         if state.current is None:
-            raise ConsentRequiredError("the grant has no refresh token: a person has to log in, or import one")
+            raise consent_required(grant)
         if state.health is Health.QUARANTINED:
-            raise GrantQuarantinedError("the provider refused the grant; it has to be authorized again")
+            raise quarantined(grant)
         if state.phase is Phase.UNKNOWN and not _may_be_replayed(reading):
             raise uncertain()
         if state.phase is Phase.UNKNOWN and state.not_before > reading.now + SOON:

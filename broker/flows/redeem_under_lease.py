@@ -20,9 +20,7 @@ from broker.core.audit import Action
 from broker.core.back_off import back_off
 from broker.core.errors import (
     BrokerError,
-    ConsentRequiredError,
     GrantConflictError,
-    GrantQuarantinedError,
     GrantUncertainError,
     ProviderRefusedClientError,
     ScopeNotGrantedError,
@@ -35,6 +33,7 @@ from broker.core.oauth.reply import Outcome, Reading
 from broker.core.oauth.rfc6749 import RefreshToken
 from broker.core.sealing import refresh_token_binding
 from broker.core.secret import Secret
+from broker.flows.ask_for_login import consent_required, quarantined
 from broker.flows.keep_received import KeepReceived
 from broker.flows.provider_call import PreparedCall, ProviderCall
 from broker.flows.receive import Receive, Received
@@ -181,17 +180,14 @@ class RedeemUnderLease:
     async def _prepare(self, tenure: Tenure) -> PreparedCall:
         stored = await self._grants.current_refresh_token(tenure.grant_id)
         if stored is None:
-            raise ConsentRequiredError("the grant has no refresh token: a person has to log in, or import one")
+            raise consent_required(tenure.wish.grant)
         try:
             token = await self._cipher.open(
                 stored.sealed,
                 refresh_token_binding(tenure.grant_id, stored.consent, stored.attempt, tenure.wish.token_origin),
             )
         except SealBrokenError as error:
-            raise ConsentRequiredError(
-                "the grant was authorized for another token endpoint; it has to be authorized again",
-                cause="token_sealed_elsewhere",
-            ) from error
+            raise consent_required(tenure.wish.grant, cause="token_sealed_elsewhere") from error
         wish = tenure.wish
         return await self._call.prepare(wish, RefreshToken(token, wish.scope_to_send, wish.key.resource))
 
@@ -251,9 +247,7 @@ class RedeemUnderLease:
         write = partial(self._grants.apply, tenure.grant_id, refused, record=record)
         left = await self._surely(tenure, "Refused", write)
         if left is not None and left.health is Health.QUARANTINED:
-            return GrantQuarantinedError(
-                "the provider refused the grant; it is kept and has to be authorized again", cause="invalid_grant"
-            )
+            return quarantined(tenure.wish.grant, cause="invalid_grant")
         return GrantConflictError("the grant changed at the same moment; try again", cause="refused_elsewhere")
 
     async def _keep(self, tenure: Tenure, token: Secret, place: int) -> bool:

@@ -268,6 +268,28 @@ async def test_what_was_received_by_a_process_that_died_is_settled_by_another() 
     )
 
 
+async def test_a_login_that_landed_lands_once() -> None:
+    """The process died before the login's row said so: whoever ends it begins no other consent."""
+    logins = await new_logins()
+    login = await logins.started()
+
+    async def die() -> None:
+        logins.world.store.away.add("move_login")
+
+    logins.world.store.after["keep_and_consent"] = die
+    await logins.logged_in(login)
+    consent = logins.world.state("login").consent
+    logins.world.store.away.clear()
+    logins.world.store.after.clear()
+    logins.world.clock.advance(60)
+    await (await new_logins(world=logins.world, owner="b")).tend()
+    assert ((LoginPhase.CONNECTED, ""), 1, 1) == (
+        await logins.end(login),
+        consent,
+        logins.world.state("login").consent,
+    )
+
+
 async def test_what_the_store_did_not_take_is_in_the_journal() -> None:
     """The process dies; the next one on its volume brings it, and the login goes on."""
     logins = await new_logins()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -14,7 +15,7 @@ from broker.core.audit import Action
 from broker.core.authorization import CODE_LIFE_MS, LIFE_MS, LoginPhase, Obstacle
 from broker.core.errors import BrokerError, OverloadedError, StoreUnavailableError
 from broker.core.grant_state import Hold, Phase
-from broker.core.models import Kind
+from broker.core.models import Kind, Limit, LimitTarget, Origin, Window
 from broker.core.oauth.rfc7636 import challenge_of
 from broker.core.secret import Secret
 from broker.flows.connect import ConnectError, WhoMayUse
@@ -528,6 +529,48 @@ async def test_a_provider_that_cannot_be_asked_whose_it_is_is_asked_again() -> N
     logins.world.clock.advance(60)
     await logins.tend()
     assert (CONNECTED, RECEIVED) == (await logins.end(login), await logins.world.refresh_token("login"))
+
+
+async def test_a_client_without_a_secret_cannot_exchange() -> None:
+    """Nothing is sent; the person is told that it is the operators' to mend."""
+    logins = await new_logins()
+    login = await logins.started()
+    query = await logins.confirmed(login)
+    logins.world.store.inner._secrets.clear()
+    await logins.back(query)
+    assert (failed("client_refused"), []) == (await logins.end(login), logins.world.endpoint.requests)
+
+
+async def test_a_limit_of_the_provider_ends_the_wait() -> None:
+    """The permits do not come in time: nothing is sent, the person begins again."""
+    logins = await new_logins()
+    slow = Limit("l", "slow", Origin.RPC, LimitTarget.PROVIDER, ("provider",), (Window(Fraction(1, 3600), 1),))
+    await logins.world.put(slow)
+    await logins.view.catch_up(await logins.world.store.inner.read_version())
+    await logins.logged_in(await logins.started())
+    login = await logins.started()
+    await logins.back(await logins.confirmed(login))
+    assert (failed("provider_unavailable"), 1) == (await logins.end(login), len(logins.world.endpoint.requests))
+
+
+@pytest.mark.parametrize("fault", ["journal full", "store away"])
+async def test_what_passes_leaves_the_state_as_it_is(fault: str) -> None:
+    """The person loads the page again, and is connected."""
+    logins = await new_logins()
+    login = await logins.started()
+    query = await logins.confirmed(login)
+    places = list(logins.journal._free)
+    if fault == "journal full":
+        logins.journal._free.clear()
+    else:
+        logins.world.store.away.add("current_secret")
+    with pytest.raises(BrokerError):
+        await logins.back(query)
+    logins.journal._free[:] = places
+    logins.world.store.away.clear()
+    logins.world.endpoint.answers.append(gave())
+    await logins.back(query)
+    assert CONNECTED == await logins.end(login)
 
 
 async def test_a_browser_that_goes_away_changes_nothing() -> None:

@@ -37,9 +37,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_ROLE_REQUIRED: _ErrorReason.ValueType  # 6
     """PERMISSION_DENIED: the RPC needs a role. Metadata: role."""
     ERROR_REASON_CONSENT_REQUIRED: _ErrorReason.ValueType  # 7
-    """FAILED_PRECONDITION: the grant has no refresh token; a person must log in, or an operator import one."""
+    """FAILED_PRECONDITION: the grant has no refresh token; a person must log in, or an operator import one. Metadata:
+    grant, command (which has a person log in).
+    """
     ERROR_REASON_GRANT_QUARANTINED: _ErrorReason.ValueType  # 8
-    """FAILED_PRECONDITION: the provider refused the grant; it is kept and must be re-authorized."""
+    """FAILED_PRECONDITION: the provider refused the grant; it is kept, for a person to log in again. Metadata: grant,
+    command.
+    """
     ERROR_REASON_GRANT_HELD: _ErrorReason.ValueType  # 9
     """FAILED_PRECONDITION: the grant or its provider is frozen or revoked by operators."""
     ERROR_REASON_SCOPE_NOT_GRANTED: _ErrorReason.ValueType  # 10
@@ -99,9 +103,13 @@ ERROR_REASON_POLICY_DENIED: ErrorReason.ValueType  # 5
 ERROR_REASON_ROLE_REQUIRED: ErrorReason.ValueType  # 6
 """PERMISSION_DENIED: the RPC needs a role. Metadata: role."""
 ERROR_REASON_CONSENT_REQUIRED: ErrorReason.ValueType  # 7
-"""FAILED_PRECONDITION: the grant has no refresh token; a person must log in, or an operator import one."""
+"""FAILED_PRECONDITION: the grant has no refresh token; a person must log in, or an operator import one. Metadata:
+grant, command (which has a person log in).
+"""
 ERROR_REASON_GRANT_QUARANTINED: ErrorReason.ValueType  # 8
-"""FAILED_PRECONDITION: the provider refused the grant; it is kept and must be re-authorized."""
+"""FAILED_PRECONDITION: the provider refused the grant; it is kept, for a person to log in again. Metadata: grant,
+command.
+"""
 ERROR_REASON_GRANT_HELD: ErrorReason.ValueType  # 9
 """FAILED_PRECONDITION: the grant or its provider is frozen or revoked by operators."""
 ERROR_REASON_SCOPE_NOT_GRANTED: ErrorReason.ValueType  # 10
