@@ -8,7 +8,6 @@ import functools
 import json
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from typing import Any
 
 from broker.adapters.data_folder import DataFolder
 from broker.adapters.sql.database import FILE_NAME, open_database
+from tests.support.forked import ForkedProcess, start_forked
 
 START_SECONDS = 45.0
 STOP_SECONDS = 30.0
@@ -47,7 +47,7 @@ class BrokerProcess:
         environment: the settings it was given beyond those of every test.
     """
 
-    process: asyncio.subprocess.Process
+    process: ForkedProcess
     data_dir: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
@@ -101,7 +101,7 @@ async def start_broker(
     """
     if "BROKER_DATABASE_URL" not in (env or {}):
         await asyncio.to_thread(_prepare, data_dir)
-    command = [sys.executable, "-m", *program, *arguments]
+    command = [*program, *arguments]
     if config is not None:
         command += ["--config", str(config)]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BROKER_")}
@@ -111,13 +111,7 @@ async def start_broker(
         "BROKER_HTTP_LISTEN": "127.0.0.1:0",
         **(env or {}),
     }
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        env={**inherited, **settings},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
+    process = await start_forked(command, {**inherited, **settings})
     started = BrokerProcess(process, data_dir, dict(env or {}))
     serving = asyncio.Event()
     reader = asyncio.create_task(_read(started, serving))
@@ -163,9 +157,7 @@ def _empty_database() -> bytes:
 
 
 async def _read(started: BrokerProcess, serving: asyncio.Event) -> None:
-    stdout = started.process.stdout
-    assert stdout is not None
-    async for line in stdout:
+    async for line in started.process.stdout:
         started.output += line
         if line.startswith(b"{") and b'"serving"' in line:
             event = json.loads(line)
