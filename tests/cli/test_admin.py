@@ -203,7 +203,8 @@ def test_objects_are_listed_and_shown(broker: ScriptedBroker, command: Command) 
     """A table for people, all fields as JSON for programs, one by its name."""
     listed = config_pb2.ListObjectsResponse(objects=[config_pb2.Object(client=CLIENT, origin=config_pb2.ORIGIN_FILE)])
     broker.answer("ListObjects", listed)
-    fields = {"name": "desk", "provider": "aries", "client_id": "desk-app", "origin": "file"}
+    fields = {"name": "desk", "provider": "aries", "client_id": "desk-app"}
+    all_fields = fields | {"redirect_uris": [], "direct_login": False, "origin": "file"}
 
     table = command("admin", "clients", "list")
     as_json = command("admin", "clients", "list", "--json")
@@ -212,9 +213,9 @@ def test_objects_are_listed_and_shown(broker: ScriptedBroker, command: Command) 
     missing = command("admin", "clients", "show", "other")
 
     assert ["name", "provider", "client", "id", "origin", "desk", "aries", "desk-app", "file"] == table.out.split()
-    assert [fields] == json.loads(as_json.out)
-    assert [f"{name}: {value}" for name, value in fields.items()] == shown.out.splitlines()
-    assert fields == json.loads(shown_json.out)
+    assert [all_fields] == json.loads(as_json.out)
+    assert all_fields == json.loads(shown_json.out)
+    assert [f"{name}: {value}" for name, value in fields.items()] == shown.out.splitlines()[: len(fields)]
     assert 1 == missing.code
     assert ["error: there is no such client [NOT_FOUND]", "  kind: client", "  name: other"] == missing.err.splitlines()
 
