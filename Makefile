@@ -60,7 +60,7 @@ bench: .venv/installed ## Measure GetToken against an empty method on this machi
 
 lock: .venv/installed ## Renew requirements.lock from pyproject.toml
 	$(BIN)/uv lock --quiet
-	$(BIN)/uv export --quiet --frozen --extra server --group dev --no-emit-project --no-header --no-annotate \
+	$(BIN)/uv export --quiet --frozen --extra server --extra exchange --group dev --no-emit-project --no-header --no-annotate \
 	  --format requirements-txt -o requirements.lock
 
 # Compiled at once: each of the many processes that tests and demo start would do it anew where nothing is written.

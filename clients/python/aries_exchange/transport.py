@@ -1,0 +1,137 @@
+"""Sends requests and returns what is in the replies; no redirect is followed, as a token goes to one place alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, Final
+
+import httpx2
+
+from aries_exchange.errors import AriesAPIError, AriesConnectionError, parse_error
+from aries_exchange.retries import MAX_ATTEMPTS, MAX_WAIT, Repeat, parse_retry_after, wait_before
+from aries_exchange.timing import Timing
+
+CONNECT_SECONDS: Final = 10.0
+REPLY_SECONDS: Final = 30.0
+MAX_BODY: Final = 8 * 1024 * 1024
+"""Longest reply, in bytes."""
+_OK: Final = range(200, 300)
+_LOOPBACK: Final = ("all://127.0.0.1", "all://localhost", "all://[::1]")
+
+UNSENT: Final = "the API could not be reached: nothing was sent"
+BROKEN: Final = "the connection ended before the whole answer was there"
+IN_DOUBT: Final = f"{BROKEN}: the request may have taken effect, so look before it is made again"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request.
+
+    Attributes:
+        url: the whole URL, without what is secret.
+        repeat: when it may be sent again by itself.
+        body: sent as JSON.
+        query: parameters of the URL.
+        bearer: the access token it carries.
+        secrets: of what is sent, that which no message may hold; the bearer is one by itself.
+    """
+
+    method: str
+    url: str
+    repeat: Repeat
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
+    query: Mapping[str, str | int] | None = None
+    bearer: str | None = field(default=None, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status_code: int
+    headers: httpx2.Headers
+    body: bytes = field(repr=False)
+
+
+class Transport:
+    """Sends requests over kept connections; safe to share between threads."""
+
+    def __init__(self, timing: Timing) -> None:
+        """Set it up; connections are made when they are needed."""
+        self._timing = timing
+        self._http = httpx2.Client(
+            timeout=httpx2.Timeout(REPLY_SECONDS, connect=CONNECT_SECONDS),
+            # What is on this machine is reached without a proxy of the environment, which would see it in plaintext.
+            mounts=dict.fromkeys(_LOOPBACK),
+            follow_redirects=False,
+            # Several people may log in through one client: none gets another's cookie.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        )
+
+    def send(self, request: Request) -> Mapping[str, Any]:
+        """Return the JSON object that was answered; what failed is sent again as far as the request allows it.
+
+        Raises:
+            AriesAPIError: it was refused, or there was no whole answer.
+        """
+        waited = 0.0
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                answer = self._once(request)
+            except AriesConnectionError as error:
+                failure: AriesAPIError = error
+                may_repeat = request.repeat.after_break(connected=error.message != UNSENT)
+            else:
+                if answer.status_code in _OK:
+                    return _parse_object(answer)
+                secrets = (*request.secrets, request.bearer or "")
+                failure = parse_error(answer.status_code, answer.body, answer.headers, secrets)
+                may_repeat = request.repeat.after_status(answer.status_code)
+            retry_after = parse_retry_after(failure.headers, self._timing.wall())
+            wait = wait_before(attempt, retry_after, self._timing.chance())
+            waited += wait
+            if not may_repeat or attempt == MAX_ATTEMPTS or waited > MAX_WAIT:
+                raise failure
+            self._timing.sleep(wait)
+        raise AssertionError  # the last attempt returned or raised
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _once(self, request: Request) -> _Answer:
+        headers = {"Accept": "application/json"}
+        if request.bearer is not None:
+            headers["Authorization"] = f"Bearer {request.bearer}"
+        try:
+            with self._http.stream(
+                request.method, request.url, json=request.body, params=request.query, headers=headers
+            ) as response:
+                return _Answer(response.status_code, response.headers, self._read(response))
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol):
+            raise AriesConnectionError(0, UNSENT) from None
+        except (httpx2.TransportError, httpx2.DecodingError):
+            raise AriesConnectionError(0, BROKEN if request.repeat is Repeat.READ else IN_DOUBT) from None
+
+    def _read(self, response: httpx2.Response) -> bytes:
+        """Return the body, unless it is too long or takes too long altogether."""
+        ends_at = self._timing.monotonic() + REPLY_SECONDS
+        body = bytearray()
+        for chunk in response.iter_bytes():
+            body += chunk
+            if len(body) > MAX_BODY or self._timing.monotonic() > ends_at:
+                message = "the answer is too long"
+                raise httpx2.ReadError(message)
+        return bytes(body)
+
+
+def _parse_object(answer: _Answer) -> Mapping[str, Any]:
+    try:
+        parsed = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        parsed = None
+    if not isinstance(parsed, Mapping):
+        raise AriesAPIError(answer.status_code, "the answer is no JSON object", answer.headers)
+    return parsed
