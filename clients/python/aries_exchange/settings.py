@@ -129,5 +129,5 @@ def _warn(address: str) -> None:
         f"ARIES_BROKER names {address}, and this client was built with a secret: it goes straight to Aries. "
         "Leave the secrets out to go through the broker",
         RuntimeWarning,
-        stacklevel=5,
+        stacklevel=4,
     )

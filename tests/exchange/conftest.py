@@ -1,0 +1,161 @@
+"""The SDK blocks, so the sandbox it talks to answers from another thread; one for each module, reset for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from aries_exchange import AriesClient, Timing
+from broker.sandbox import AccountSeed, ClientSeed, SandboxConfig, UserSeed
+from broker.sandbox.config import DEFAULT_ACCOUNTS, DEFAULT_CLIENTS, DEFAULT_USERS, READ_SCOPES, WIRE_SCOPES
+from tests.support.sandbox import FakeClock, SandboxDriver, running_sandbox
+from tests.support.threaded import LoopThread
+
+CLIENT_ID, CLIENT_SECRET = "desk-app", "desk-app-secret"
+REDIRECT = "https://yourapp.com/callback"
+LONE_USER = 1002
+
+CONFIG = SandboxConfig(
+    clients=(
+        *DEFAULT_CLIENTS,
+        ClientSeed("reader", "reader-secret", scopes=READ_SCOPES),
+        ClientSeed("everything", "everything-secret", scopes=WIRE_SCOPES),
+        ClientSeed("lone-app", "lone-secret", owner=LONE_USER),
+        ClientSeed("mobile-app"),
+    ),
+    users=(*DEFAULT_USERS, UserSeed(LONE_USER, "lone@example.com")),
+    accounts=(
+        *DEFAULT_ACCOUNTS,
+        AccountSeed("TA-2000", 600, LONE_USER, "5AR00600", status="CLOSED"),
+        AccountSeed("TA-2001", 601, LONE_USER, "5AR00601"),
+    ),
+)
+
+
+@dataclass
+class FakeTiming:
+    """Time moved by hand and by waiting, which is remembered; chance is what a test says."""
+
+    clock: FakeClock
+    waits: list[float] = field(default_factory=list)
+    luck: float = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        """Let the time pass at once."""
+        self.waits.append(seconds)
+        self.clock.advance(seconds)
+
+    @property
+    def timing(self) -> Timing:
+        """What a client takes."""
+        return Timing(self.clock, self.clock, self.sleep, lambda: self.luck)
+
+
+@pytest.fixture(scope="session")
+def loop() -> Iterator[LoopThread]:
+    """The loop that servers run in."""
+    thread = LoopThread()
+    yield thread
+    thread.stop()
+
+
+@pytest.fixture(scope="module")
+def clock() -> FakeClock:
+    """The time of a module's sandbox and clients."""
+    return FakeClock()
+
+
+@pytest.fixture(scope="module")
+def served(loop: LoopThread, clock: FakeClock) -> Iterator[SandboxDriver]:
+    """The module's sandbox."""
+    with loop.entered(running_sandbox(CONFIG, now=clock)) as driver:
+        yield driver
+
+
+@dataclass
+class Sandbox:
+    """The sandbox as blocking code drives it."""
+
+    driver: SandboxDriver
+    loop: LoopThread
+
+    @property
+    def url(self) -> str:
+        """Its root."""
+        return self.driver.url
+
+    def behave(self, **changes: object) -> None:
+        """Change how it behaves."""
+        self.loop.run(self.driver.behave(**changes))
+
+    def fail(self, count: int = 1, **failure: object) -> None:
+        """Script failures."""
+        self.loop.run(self.driver.fail(count, **failure))
+
+    def refresh_token(self, **more: Any) -> str:  # noqa: ANN401 - passed on
+        """Return a refresh token, as a consent gives it."""
+        return self.loop.run(self.driver.refresh_token(**more))
+
+    def code(self, **more: Any) -> str:  # noqa: ANN401 - passed on
+        """Return an authorization code, as the login page gives it."""
+        return self.loop.run(self.driver.code(REDIRECT, **more))
+
+    def revoke_access_tokens(self) -> None:
+        """Make the API forget every access token."""
+        self.loop.run(self.driver.revoke_access_tokens())
+
+    def counters(self) -> dict[str, Any]:
+        """Return how it was called."""
+        return self.loop.run(self.driver.counters())
+
+    def outcomes(self) -> dict[str, int]:
+        """Return how token requests went."""
+        return dict(self.counters()["token_outcomes"])
+
+
+@pytest.fixture
+def sandbox(served: SandboxDriver, loop: LoopThread) -> Sandbox:
+    """The module's sandbox as it was at its start."""
+    loop.run(served.reset())
+    return Sandbox(served, loop)
+
+
+@pytest.fixture
+def time(clock: FakeClock) -> FakeTiming:
+    """The time of a test's clients."""
+    return FakeTiming(clock)
+
+
+Build = Callable[..., AriesClient]
+
+
+@pytest.fixture
+def build(sandbox: Sandbox, time: FakeTiming) -> Iterator[Build]:
+    """Build clients of the sandbox, which are closed in the end."""
+    built: list[AriesClient] = []
+
+    def build_client(*arguments: str, **more: Any) -> AriesClient:  # noqa: ANN401 - the client's
+        built.append(AriesClient(*arguments, **{"base_url": sandbox.url, "timing": time.timing, **more}))
+        return built[-1]
+
+    yield build_client
+    for client in built:
+        client.close()
+
+
+@pytest.fixture
+def client(build: Build) -> AriesClient:
+    """A client with the app's own rights."""
+    return build(CLIENT_ID, CLIENT_SECRET)
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's own settings do not reach the tests."""
+    for name in ("BROKER", "GRANT", "CLIENT_ID", "CLIENT_SECRET", "REFRESH_TOKEN", "BASE_URL"):
+        monkeypatch.delenv(f"ARIES_{name}", raising=False)
+    for name in ("ADDRESS", "API_KEY", "TOKEN_FILE", "CA", "CERT", "CERT_KEY"):
+        monkeypatch.delenv(f"BROKER_{name}", raising=False)
