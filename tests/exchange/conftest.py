@@ -13,6 +13,7 @@ from broker.sandbox import AccountSeed, ClientSeed, SandboxConfig, UserSeed
 from broker.sandbox.config import DEFAULT_ACCOUNTS, DEFAULT_CLIENTS, DEFAULT_USERS, READ_SCOPES, WIRE_SCOPES
 from tests.support.sandbox import FakeClock, SandboxDriver, running_sandbox
 from tests.support.threaded import LoopThread
+from tests.support.world import World, provider, running_world
 
 CLIENT_ID, CLIENT_SECRET = "desk-app", "desk-app-secret"
 REDIRECT = "https://yourapp.com/callback"
@@ -73,6 +74,22 @@ def served(loop: LoopThread, clock: FakeClock) -> Iterator[SandboxDriver]:
     """The module's sandbox."""
     with loop.entered(running_sandbox(CONFIG, now=clock)) as driver:
         yield driver
+
+
+@pytest.fixture(scope="session")
+def real_sandbox(loop: LoopThread) -> Iterator[SandboxDriver]:
+    """A sandbox by the real time, which a broker goes by too."""
+    with loop.entered(running_sandbox(CONFIG)) as driver:
+        yield driver
+
+
+@pytest.fixture(scope="session")
+def world(loop: LoopThread, real_sandbox: SandboxDriver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A broker that holds the app's secret, at two providers: one is proved to narrow, of the other it is not known."""
+    with loop.entered(running_world(real_sandbox, tmp_path_factory.mktemp("broker") / "data")) as running:
+        known = (provider("aries", real_sandbox.url), provider("unproved", real_sandbox.url, narrowing="unproved"))
+        loop.run(running.apply(*known))
+        yield running
 
 
 @dataclass

@@ -1,0 +1,188 @@
+"""Access tokens through a real broker: whatever its grants and policies, the same calls work, or say why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from aries_exchange import AriesAPIError, AriesClient
+from tests.exchange.conftest import CLIENT_SECRET, FakeTiming, Sandbox
+from tests.support.sandbox import SandboxDriver
+from tests.support.world import Desk, World
+
+EMAIL = "ada@example.com"
+
+
+@pytest.fixture(scope="module")
+def served(real_sandbox: SandboxDriver) -> SandboxDriver:
+    """The sandbox that the broker knows."""
+    return real_sandbox
+
+
+Make = Callable[..., tuple[AriesClient, Desk]]
+
+
+@pytest.fixture
+def make(world: World, sandbox: Sandbox, time: FakeTiming, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Make a grant of some kind, and a client that may use it."""
+    built: list[AriesClient] = []
+
+    def make_client(
+        kind: str = "refresh_token",
+        scopes: Sequence[str] = ("read", "trade"),
+        *,
+        provider: str = "aries",
+        allowed: Sequence[str] | None = None,
+        base_url: str | None = None,
+    ) -> tuple[AriesClient, Desk]:
+        desk = sandbox.loop.run(world.desk(kind, scopes, provider=provider, allowed=allowed))
+        monkeypatch.setenv("BROKER_API_KEY", desk.key)
+        built.append(AriesClient(broker=world.process.address, grant=desk.grant, base_url=base_url, timing=time.timing))
+        return built[-1], desk
+
+    yield make_client
+    for client in built:
+        client.close()
+
+
+def preview(client: AriesClient) -> object:
+    """Preview an order."""
+    return client.orders.preview_order("AAPL", 1, "buy", "market", "day", account_id="TA-1001")
+
+
+def refusal(call: Callable[[], object]) -> AriesAPIError:
+    """Return the error a call ends in."""
+    with pytest.raises(AriesAPIError) as caught:
+        call()
+    return caught.value
+
+
+def test_reads_have_tokens_that_read_and_orders_tokens_that_trade(sandbox: Sandbox, make: Make) -> None:
+    """No token carries more than its call needs."""
+    client, _ = make()
+    client.users.get_current_user()
+    reading = sandbox.counters()["last_api_scopes"]
+    preview(client)
+
+    assert ["account:information", "order:information", "position:information", "user:information"] == reading
+    assert ["order:execution"] == sandbox.counters()["last_api_scopes"]
+
+
+def test_a_token_is_kept_until_the_broker_says_to_renew_it(sandbox: Sandbox, make: Make, time: FakeTiming) -> None:
+    """Many calls ask the broker once; after `renew_after` it is asked again."""
+    client, desk = make()
+    for _ in range(3):
+        client.users.get_current_user()
+    early = sandbox.loop.run(desk.events())
+    time.clock.advance(3600)
+    client.users.get_current_user()
+
+    issued = [action for action, _ in sandbox.loop.run(desk.events())]
+    assert (1, 2) == (len(early), len(issued))
+
+
+def test_a_grant_that_cannot_be_narrowed_is_used_as_a_whole(sandbox: Sandbox, make: Make) -> None:
+    """Where it is not proved what a provider does with fewer scopes, the broker gives all of them or none."""
+    client, desk = make(provider="unproved")
+    client.users.get_current_user()
+    preview(client)
+    client.users.get_current_user()
+
+    assert ["SCOPE_NOT_GRANTED", "", ""] == [reason for _, reason in sandbox.loop.run(desk.events())]
+
+
+def test_a_read_only_grant_reads(make: Make) -> None:
+    """An order is then a 403 that says what is missing, and where."""
+    client, _ = make(scopes=["read"])
+    error = refusal(lambda: preview(client))
+
+    assert EMAIL == client.users.get_current_user().email
+    assert 403 == error.status_code
+    assert error.message.startswith("broker: ")
+
+
+def test_a_handle_gives_what_policy_allows(make: Make) -> None:
+    """Both scopes, or the one there is."""
+    client, desk = make(allowed=["read"])
+    tokens = client.oauth2.refresh_token(f"broker-grant:{desk.grant}")
+
+    assert ("account:information", "order:information", "position:information", "user:information") == tokens.scope
+    assert tokens.expires_in in range(3000, 3601)
+
+
+def test_a_handle_of_a_grant_that_is_not_allowed_is_a_403(make: Make) -> None:
+    """It opens nothing by itself."""
+    client, _ = make()
+
+    assert 403 == refusal(lambda: client.oauth2.refresh_token("broker-grant:somebody-elses")).status_code
+
+
+@pytest.mark.parametrize("token", ["art_a-real-refresh-token", "", "broker-grant:"])
+def test_a_refresh_token_is_not_sent_to_the_broker(make: Make, token: str) -> None:
+    """It is told to be out of place, and is not in the message."""
+    client, _ = make()
+    with pytest.raises(ValueError, match="with a broker refresh_token is a handle") as caught:
+        client.oauth2.refresh_token(token)
+
+    assert "real-refresh-token" not in str(caught.value)
+
+
+def test_a_grant_without_consent_is_a_401(sandbox: Sandbox, world: World, make: Make) -> None:
+    """Somebody has to log in: refreshing does not help, as with a refresh token that ended."""
+    client, desk = make()
+    sandbox.loop.run(sandbox.driver.revoke(desk.consented))
+    error = refusal(client.users.get_current_user)
+
+    assert (401, True) == (error.status_code, "broker: " in error.message)
+
+
+def test_a_caller_that_the_broker_does_not_know_is_a_401(world: World) -> None:
+    """It has no credential."""
+    with AriesClient(broker=world.process.address, grant="any") as client:
+        assert 401 == refusal(client.users.get_current_user).status_code
+
+
+def test_a_broker_that_is_away_is_a_503() -> None:
+    """Nothing listens there."""
+    with AriesClient(broker="127.0.0.1:1", grant="any") as client:
+        assert 503 == refusal(client.users.get_current_user).status_code
+
+
+def test_a_token_goes_only_where_the_broker_says(sandbox: Sandbox, make: Make) -> None:
+    """A base URL at another origin gets none."""
+    client, _ = make(base_url="http://127.0.0.1:1")
+    error = refusal(client.users.get_current_user)
+
+    assert (403, True) == (error.status_code, "another API" in error.message)
+    assert {} == sandbox.counters()["api_calls"]
+
+
+def test_no_secret_is_in_the_process(make: Make) -> None:
+    """Nothing that the client holds, however deep, is the app's secret or the person's refresh token."""
+    client, desk = make()
+    client.users.get_current_user()
+    tokens = client.oauth2.refresh_token(f"broker-grant:{desk.grant}")
+    held = "".join(_texts(client, set())) + repr(tokens) + (tokens.refresh_token or "")
+
+    assert [] == [secret for secret in (CLIENT_SECRET, desk.consented, "art_") if secret in held]
+
+
+def _texts(thing: object, seen: set[int]) -> Iterator[str]:
+    """Yield every text that can be reached from an object by attributes, keys and items of this package."""
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, str):
+        yield thing
+    elif isinstance(thing, dict):
+        for key, value in thing.items():
+            yield from _texts(key, seen)
+            yield from _texts(value, seen)
+    elif isinstance(thing, list | tuple | set | frozenset):
+        for value in thing:
+            yield from _texts(value, seen)
+    elif type(thing).__module__.startswith("aries"):
+        names = [*getattr(thing, "__dict__", ()), *getattr(type(thing), "__slots__", ())]
+        for name in names:
+            yield from _texts(getattr(thing, name, None), seen)
