@@ -6,9 +6,11 @@ import asyncio
 import os
 import re
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from broker.adapters.config_file import parse_config
 from broker.core import config_rules
@@ -39,22 +41,38 @@ def test_the_client_example_has_six_lines() -> None:
     assert 6 == len([line for line in example("python").splitlines() if line])
 
 
-@pytest.mark.timeout(120)
-async def test_the_client_example_reads_accounts(tmp_path: Path) -> None:
-    """A key that may read, the example as it stands, and the accounts are there."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, str]]:
+    """The environment of a service that may read, at a broker with the configuration as it is printed."""
+    folder = tmp_path_factory.mktemp("readme")
     async with running_sandbox() as sandbox:
         text = example("yaml").replace("http://127.0.0.1:8090", sandbox.url)
         # There is no Kubernetes here; everything else is as printed.
-        config = tmp_path / "broker.yaml"
+        config = folder / "broker.yaml"
         config.write_text(re.sub(r"issuers:\n.*?(?=roles:)", "", text, flags=re.DOTALL).replace('"k8s:', '"key:'))
         secret = {"BROKER_SECRET_DESK": "desk-app-secret"}
-        async with running_broker(tmp_path / "data", config=config, env=secret) as broker:
+        async with running_broker(folder / "data", config=config, env=secret) as broker:
             admin = {"BROKER_ADDRESS": broker.address, "BROKER_API_KEY": broker.admin_key}
             key = await run("-m", "broker.cli", "admin", "api-keys", "create", "reports", env=admin)
-            service = {"BROKER_ADDRESS": broker.address, "BROKER_API_KEY": key.strip()}
-            printed = await run("-c", example("python") + "print(accounts.decode())", env=service)
+            yield {"BROKER_ADDRESS": broker.address, "ARIES_BROKER": broker.address, "BROKER_API_KEY": key.strip()}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_client_example_reads_accounts(service: dict[str, str]) -> None:
+    """A key that may read, the example as it stands, and the accounts are there."""
+    printed = await run("-c", example("python") + "print(accounts.decode())", env=service)
 
     assert "TA-1001" in printed
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_sdk_example_reads_and_is_refused_an_order(service: dict[str, str]) -> None:
+    """The same key, without a secret in the process: it reads, and no policy lets it trade."""
+    printed = await run("-c", example("py"), env=service)
+
+    assert ["ada@example.com 2", "403"] == [printed.splitlines()[0], printed.splitlines()[1][:3]]
 
 
 def test_the_configuration_example_is_right() -> None:

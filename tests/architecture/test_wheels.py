@@ -40,6 +40,8 @@ def test_the_whole_wheel_has_everything(tmp_path: Path) -> None:
         "aries/broker/v1/token_pb2.pyi",
         "aries_broker/__init__.py",
         "aries_broker/py.typed",
+        "aries_exchange/__init__.py",
+        "aries_exchange/py.typed",
     }
     assert set() == expected - names
     assert [] == [name for name in names if name.startswith("tests/")]
