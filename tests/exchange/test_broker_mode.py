@@ -92,14 +92,19 @@ def test_a_grant_that_cannot_be_narrowed_is_used_as_a_whole(sandbox: Sandbox, ma
     assert ["SCOPE_NOT_GRANTED", "", ""] == [reason for _, reason in sandbox.loop.run(desk.events())]
 
 
-def test_a_read_only_grant_reads(make: Make) -> None:
-    """An order is then a 403 that says what is missing, and where."""
-    client, _ = make(scopes=["read"])
+@pytest.mark.parametrize(
+    ("allowed", "reason"),
+    [(["read"], "POLICY_DENIED"), (["read", "trade"], "SCOPE_NOT_GRANTED")],
+    ids=["by policy", "by consent"],
+)
+def test_who_may_read_only_reads(sandbox: Sandbox, make: Make, allowed: list[str], reason: str) -> None:
+    """An order is then a 403 of the broker, which is not asked for more than once."""
+    client, desk = make(scopes=["read"], allowed=allowed)
     error = refusal(lambda: preview(client))
 
+    assert (403, True) == (error.status_code, error.message.startswith("broker: "))
     assert EMAIL == client.users.get_current_user().email
-    assert 403 == error.status_code
-    assert error.message.startswith("broker: ")
+    assert [reason, ""] == [told for _, told in sandbox.loop.run(desk.events())]
 
 
 def test_a_handle_gives_what_policy_allows(make: Make) -> None:

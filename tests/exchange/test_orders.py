@@ -51,6 +51,8 @@ def test_an_amount_is_a_decimal_string(value: Amount, expected: str) -> None:
         1e-6,
         Decimal("0.000001"),
         Decimal("1.000001"),
+        Decimal("1.0000000000000001"),
+        "1.0000000000000001",
         Decimal("NaN"),
         "seven",
         "",

@@ -24,7 +24,7 @@ def build_amount(name: str, value: Amount) -> str:
     if isinstance(value, bool):
         raise TypeError(f"{name} is a number, not a truth value")
     try:
-        exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+        exact = Decimal(value)
     except InvalidOperation:
         raise ValueError(f"{name} must be a number") from None
     if not exact.is_finite() or not 0 < exact < MAX_AMOUNT:
