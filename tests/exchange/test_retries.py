@@ -191,6 +191,20 @@ def test_without_a_connection_the_caller_knows_that_nothing_was_sent(build: Buil
     assert "nothing was sent" in error.message
 
 
+def test_a_reply_that_takes_too_long_altogether_is_given_up(sandbox: Sandbox, build: Build, time: FakeTiming) -> None:
+    """However steadily it drips."""
+
+    def hurried() -> float:
+        time.clock.advance(4)
+        return time.clock()
+
+    token = build(CLIENT_ID, CLIENT_SECRET).oauth2.refresh_token(sandbox.refresh_token()).access_token
+    client = build(bearer_token=token, timing=Timing(hurried, time.clock, time.sleep, lambda: 0.0))
+    sandbox.fail(count=MAX_ATTEMPTS, target="api", body="drip", when="after", drip_seconds=0.001)
+    with pytest.raises(AriesConnectionError, match="before the whole answer"):
+        client.users.get_current_user()
+
+
 def test_a_limit_of_the_token_endpoint_is_waited_for(sandbox: Sandbox, build: Build, time: FakeTiming) -> None:
     """It took no refresh token, so nothing is spent."""
     client = build(CLIENT_ID, CLIENT_SECRET, refresh_token=sandbox.refresh_token())

@@ -268,3 +268,18 @@ def test_a_lifetime_that_is_none_is_not_believed(sandbox: Sandbox, client: Aries
 
     assert tokens.expires_in is None
     assert "ada@example.com" == client.users.get_current_user().email
+
+
+def test_a_bearer_token_taken_away_during_its_call_is_not_replaced_either(
+    sandbox: Sandbox, client: AriesClient
+) -> None:
+    """The call began in one person's name, and does not end in another's."""
+    client.bearer_token = "somebodys-token"
+    sandbox.fail(target="api", status=401, delay_seconds=0.3)
+    with ThreadPoolExecutor(1) as thread:
+        error = thread.submit(refusal, client)
+        while not sandbox.counters()["api_calls"]:
+            pass
+        client.bearer_token = None
+
+    assert (401, 0) == (error.result().status_code, sandbox.counters()["token_calls"])

@@ -81,11 +81,11 @@ class Api:
         query: Mapping[str, str | int] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> T:
-        token = self._token(scope)
+        bearer = self.bearer
+        token = bearer or self._own(scope)
 
-        def send(bearer: AccessToken) -> Mapping[str, Any]:
-            url = bearer.base_url + path
-            return self._transport.send(Request(method, url, repeat, body, query, bearer.value))
+        def send(sent: AccessToken) -> Mapping[str, Any]:
+            return self._transport.send(Request(method, sent.base_url + path, repeat, body, query, sent.value))
 
         try:
             answered = send(token)
@@ -93,7 +93,7 @@ class Api:
             if error.status_code != _UNAUTHORIZED:
                 raise
             # Whatever the call is, a token that was refused means that it was not carried out: it may be sent again.
-            renewed = self._replaced(scope, token)
+            renewed = self._replaced(scope, token, is_own=bearer is None)
             if renewed is None:
                 raise
             answered = send(renewed)
@@ -102,17 +102,13 @@ class Api:
         except ValueError:
             raise AriesAPIError(200, "the answer is not what is documented") from None
 
-    def _token(self, scope: str) -> AccessToken:
-        if self.bearer is not None:
-            return self.bearer
+    def _own(self, scope: str) -> AccessToken:
         if self._tokens is None:
             raise ValueError("there is no access token: give a client secret, a refresh token or a bearer token")
         return self._tokens.get(scope)
 
-    def _replaced(self, scope: str, refused: AccessToken) -> AccessToken | None:
-        if refused is self.bearer:
-            self._refused_bearer = refused.value
-            return None
-        if self._tokens is None:
-            return None
-        return self._tokens.replace(scope, refused)
+    def _replaced(self, scope: str, refused: AccessToken, *, is_own: bool) -> AccessToken | None:
+        if is_own and self._tokens is not None:
+            return self._tokens.replace(scope, refused)
+        self._refused_bearer = refused.value
+        return None

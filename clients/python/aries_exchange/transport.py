@@ -55,6 +55,14 @@ class _Answer:
     body: bytes = field(repr=False)
 
 
+class _BrokenError(Exception):
+    """There is no whole answer; nothing was sent where there was no connection."""
+
+    def __init__(self, *, connected: bool) -> None:
+        super().__init__()
+        self.connected = connected
+
+
 class Transport:
     """Sends requests over kept connections; safe to share between threads."""
 
@@ -80,9 +88,9 @@ class Transport:
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 answer = self._once(request)
-            except AriesConnectionError as error:
-                failure: AriesAPIError = error
-                may_repeat = request.repeat.after_break(connected=error.message != UNSENT)
+            except _BrokenError as broken:
+                failure: AriesAPIError = AriesConnectionError(0, _doubt(request.repeat, broken))
+                may_repeat = request.repeat.after_break(connected=broken.connected)
             else:
                 if answer.status_code in _OK:
                     return _parse_object(answer)
@@ -111,9 +119,9 @@ class Transport:
             ) as response:
                 return _Answer(response.status_code, response.headers, self._read(response))
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol):
-            raise AriesConnectionError(0, UNSENT) from None
+            raise _BrokenError(connected=False) from None
         except (httpx2.TransportError, httpx2.DecodingError):
-            raise AriesConnectionError(0, BROKEN if request.repeat is Repeat.READ else IN_DOUBT) from None
+            raise _BrokenError(connected=True) from None
 
     def _read(self, response: httpx2.Response) -> bytes:
         """Return the body, unless it is too long or takes too long altogether."""
@@ -125,6 +133,13 @@ class Transport:
                 message = "the answer is too long"
                 raise httpx2.ReadError(message)
         return bytes(body)
+
+
+def _doubt(repeat: Repeat, broken: _BrokenError) -> str:
+    """Return what is known of a request without an answer."""
+    if not broken.connected:
+        return UNSENT
+    return BROKEN if repeat is Repeat.READ else IN_DOUBT
 
 
 def _parse_object(answer: _Answer) -> Mapping[str, Any]:
