@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,8 +86,13 @@ def real_sandbox(loop: LoopThread) -> Iterator[SandboxDriver]:
 
 @pytest.fixture(scope="session")
 def world(loop: LoopThread, real_sandbox: SandboxDriver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A broker that holds the app's secret, at two providers: one is proved to narrow, of the other it is not known."""
-    with loop.entered(running_world(real_sandbox, tmp_path_factory.mktemp("broker") / "data")) as running:
+    """A broker with pages that holds the app's secret, at two providers: one is proved to narrow, the other is not."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        pages = f"127.0.0.1:{taken.getsockname()[1]}"
+    environment = {"BROKER_PUBLIC_LISTEN": pages, "BROKER_PUBLIC_URL": f"http://{pages}"}
+    data = tmp_path_factory.mktemp("broker") / "data"
+    with loop.entered(running_world(real_sandbox, data, environment)) as running:
         known = (provider("aries", real_sandbox.url), provider("unproved", real_sandbox.url, narrowing="unproved"))
         loop.run(running.apply(*known))
         yield running

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 
+from aries.broker.admin.v1 import config_pb2, secrets_pb2, secrets_pb2_grpc
 from aries_exchange import AriesAPIError, AriesClient
-from tests.exchange.conftest import CLIENT_SECRET, FakeTiming, Sandbox
+from tests.exchange.conftest import CLIENT_SECRET, REDIRECT, FakeTiming, Sandbox
+from tests.exchange.login_steps import MFA_CODE, PASSWORD, LoginSteps
+from tests.support.person import asked, person
 from tests.support.sandbox import SandboxDriver
-from tests.support.world import Desk, World
+from tests.support.world import CLIENT_ID, Desk, World
 
 EMAIL = "ada@example.com"
 
@@ -44,6 +50,32 @@ def make(world: World, sandbox: Sandbox, time: FakeTiming, monkeypatch: pytest.M
     yield make_client
     for client in built:
         client.close()
+
+
+@pytest.fixture
+def app(world: World, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[AriesClient]:
+    """An app that may have people log in for its grant, in a browser and without one."""
+    name, key = sandbox.loop.run(world.new_key())
+    grant = sandbox.loop.run(_grant_for_logins(world, name))
+    monkeypatch.setenv("BROKER_API_KEY", key)
+    with AriesClient(broker=world.process.address, grant=grant) as client:
+        yield client
+
+
+async def _grant_for_logins(world: World, caller: str) -> str:
+    """Make a grant, and what it takes that a caller may have people log in for it; return its name."""
+    client, grant = world.new_name("client"), world.new_name("grant")
+    registered = config_pb2.Client(
+        name=client, provider="aries", client_id=CLIENT_ID, redirect_uris=[REDIRECT], direct_login=True
+    )
+    await world.put(client=registered)
+    secret = secrets_pb2.AddFirstClientSecretRequest(client=client, secret=world.right_secret)
+    await world.call(secrets_pb2_grpc.SecretsServiceStub(world.channel).AddFirstClientSecret, secret)
+    await world.put(grant=config_pb2.Grant(name=grant, client=client, type="refresh_token", scopes=["read", "trade"]))
+    policy: dict[str, Any] = {"callers": [f"key:{caller}"], "grants": [grant], "scopes": ["read", "trade"]}
+    await world.put(policy=config_pb2.Policy(name=f"{grant}-use", **policy))
+    await world.put(policy=config_pb2.Policy(name=f"{grant}-logins", authorize=True, **policy))
+    return grant
 
 
 def preview(client: AriesClient) -> object:
@@ -191,3 +223,70 @@ def _texts(thing: object, seen: set[int]) -> Iterator[str]:
         names = [*getattr(thing, "__dict__", ()), *getattr(type(thing), "__slots__", ())]
         for name in names:
             yield from _texts(getattr(thing, name, None), seen)
+
+
+@pytest.mark.parametrize("verifier", ["v" * 43, None], ids=["with PKCE", "without"])
+def test_a_person_logs_in_in_a_browser(sandbox: Sandbox, app: AriesClient, verifier: str | None) -> None:
+    """The documented flow: the app's own state comes back, and a code for tokens that act for the person."""
+    challenge = None
+    if verifier:
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
+    url = app.oauth2.get_authorization_url(REDIRECT, ["read", "trade"], "random_state_string", challenge)
+    back = sandbox.loop.run(_browse(sandbox, url))
+    answer = asked(back)
+    tokens = app.oauth2.exchange_code(answer["code"], REDIRECT, verifier)
+
+    assert (REDIRECT, "random_state_string") == (back.partition("?")[0], answer["state"])
+    assert True is (tokens.refresh_token or "").startswith("broker-grant:grant-")
+    assert tokens.expires_in in range(3000, 3601)
+    assert EMAIL == app.users.get_current_user().email
+    app.bearer_token = tokens.access_token
+    preview(app)
+    assert 400 == refusal(lambda: app.oauth2.exchange_code(answer["code"], REDIRECT, verifier)).status_code
+
+
+async def _browse(sandbox: Sandbox, url: str) -> str:
+    """Let a person go the whole way; return where the browser ends up."""
+    async with person(sandbox.driver) as ada:
+        back = await ada.log_in(url)
+    return str(back.headers["location"])
+
+
+def test_a_code_without_its_verifier_is_refused(sandbox: Sandbox, app: AriesClient) -> None:
+    """The broker holds the app's challenge."""
+    url = app.oauth2.get_authorization_url(REDIRECT, code_challenge="c" * 43)
+    code = asked(sandbox.loop.run(_browse(sandbox, url)))["code"]
+
+    assert 400 == refusal(lambda: app.oauth2.exchange_code(code, REDIRECT, "v" * 43)).status_code
+
+
+def test_a_redirect_that_is_not_registered_is_refused(app: AriesClient) -> None:
+    """To the letter; as are scopes that are not all of the grant's, and a login that nothing binds to the app."""
+    calls = [
+        lambda: app.oauth2.get_authorization_url(f"{REDIRECT}/", state="s"),
+        lambda: app.oauth2.get_authorization_url(REDIRECT, ["read"], "s"),
+        lambda: app.oauth2.get_authorization_url(REDIRECT),
+    ]
+
+    assert [400, 400, 400] == [refusal(call).status_code for call in calls]
+
+
+@pytest.mark.parametrize("mfa", [True, False], ids=["with a code", "without"])
+def test_a_person_logs_in_without_a_browser(sandbox: Sandbox, app: AriesClient, *, mfa: bool) -> None:
+    """Password and code go to Aries, its code to the broker, and the tokens act for the person."""
+    routes = sandbox.driver.running.app.router.routes
+    steps = LoginSteps(sandbox.driver.running.state, mfa=mfa)
+    before = list(routes)
+    routes[:] = [*steps.routes(), *before]
+    try:
+        response = app.oauth2.authorize(EMAIL, PASSWORD, REDIRECT, ["read", "trade"], consent=lambda _: True)
+        code = response.authorization_code
+        if mfa:
+            code = app.oauth2.verify_mfa(MFA_CODE, response.session_token).authorization_code
+    finally:
+        routes[:] = before
+    tokens = app.oauth2.exchange_code(code, REDIRECT)
+    app.bearer_token = tokens.access_token
+
+    assert EMAIL == app.users.get_current_user().email
+    preview(app)
