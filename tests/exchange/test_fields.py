@@ -11,6 +11,11 @@ from aries_exchange import fields
 NOTHING = "nothing"
 
 
+def _shown(value: object) -> str:
+    """Return what a case is called; every process that collects it says the same."""
+    return str(getattr(value, "__name__", value))
+
+
 @pytest.mark.parametrize(
     ("read", "value", "expected"),
     [
@@ -34,7 +39,7 @@ NOTHING = "nothing"
         (fields.texts, ["a", 1, "b"], ("a", "b")),
         (fields.texts, "ab", ()),
     ],
-    ids=str,
+    ids=_shown,
 )
 def test_what_is_there_is_read(read: Callable[[fields.Body, str], object], value: object, expected: object) -> None:
     """Ids may be numbers, amounts are decimal strings, and what may be left out is empty."""
@@ -60,7 +65,7 @@ def test_what_is_there_is_read(read: Callable[[fields.Body, str], object], value
         (fields.items, {"a": 1}),
         (fields.items, ["a"]),
     ],
-    ids=str,
+    ids=_shown,
 )
 def test_what_must_be_there_is_missed(read: Callable[[fields.Body, str], object], value: object) -> None:
     """A number that is none would be traded on."""
