@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import ssl
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -19,7 +21,6 @@ REPLY_SECONDS: Final = 30.0
 MAX_BODY: Final = 8 * 1024 * 1024
 """Longest reply, in bytes."""
 _OK: Final = range(200, 300)
-_LOOPBACK: Final = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 
 UNSENT: Final = "the API could not be reached: nothing was sent"
 BROKEN: Final = "the connection ended before the whole answer was there"
@@ -69,14 +70,8 @@ class Transport:
     def __init__(self, timing: Timing) -> None:
         """Set it up; connections are made when they are needed."""
         self._timing = timing
-        self._http = httpx2.Client(
-            timeout=httpx2.Timeout(REPLY_SECONDS, connect=CONNECT_SECONDS),
-            # What is on this machine is reached without a proxy of the environment, which would see it in plaintext.
-            mounts=dict.fromkeys(_LOOPBACK),
-            follow_redirects=False,
-            # Several people may log in through one client: none gets another's cookie.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        )
+        self._lock = threading.Lock()
+        self._clients: dict[bool, httpx2.Client] = {}
 
     def send(self, request: Request) -> Mapping[str, Any]:
         """Return the JSON object that was answered; what failed is sent again as far as the request allows it.
@@ -107,14 +102,34 @@ class Transport:
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
+
+    def _client(self, url: str) -> httpx2.Client:
+        """Return what sends to this URL, made when it is first needed.
+
+        Without TLS only this machine is reached: no proxy of the environment sees that, and no authorities are loaded.
+        """
+        tls = url.startswith("https:")
+        with self._lock:
+            if tls not in self._clients:
+                self._clients[tls] = httpx2.Client(
+                    timeout=httpx2.Timeout(REPLY_SECONDS, connect=CONNECT_SECONDS),
+                    verify=True if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+                    trust_env=tls,
+                    follow_redirects=False,
+                    # Several people may log in through one client: none gets another's cookie.
+                    cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+                )
+            return self._clients[tls]
 
     def _once(self, request: Request) -> _Answer:
         headers = {"Accept": "application/json"}
         if request.bearer is not None:
             headers["Authorization"] = f"Bearer {request.bearer}"
         try:
-            with self._http.stream(
+            with self._client(request.url).stream(
                 request.method, request.url, json=request.body, params=request.query, headers=headers
             ) as response:
                 return _Answer(response.status_code, response.headers, self._read(response))
