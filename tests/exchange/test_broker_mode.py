@@ -180,9 +180,9 @@ def test_a_caller_that_the_broker_does_not_know_is_a_401(world: World) -> None:
         assert 401 == refusal(client.users.get_current_user).status_code
 
 
-def test_a_broker_that_is_away_is_a_503() -> None:
+def test_a_broker_that_is_away_is_a_503(time: FakeTiming) -> None:
     """Nothing listens there."""
-    with AriesClient(broker="127.0.0.1:1", grant="any") as client:
+    with AriesClient(broker="127.0.0.1:1", grant="any", timing=time.timing) as client:
         assert 503 == refusal(client.users.get_current_user).status_code
 
 

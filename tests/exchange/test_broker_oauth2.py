@@ -15,7 +15,7 @@ from aries.broker.v1 import authorization_pb2 as pb
 from aries.broker.v1 import authorization_pb2_grpc, token_pb2, token_pb2_grpc
 from aries_exchange import AriesAPIError, AriesClient
 from tests.clients.conftest import ScriptedTokenService, refusal
-from tests.exchange.conftest import REDIRECT, Sandbox
+from tests.exchange.conftest import REDIRECT, FakeTiming, Sandbox
 from tests.exchange.login_steps import MFA_CODE, PASSWORD, PATH, LoginSteps
 
 READ = ["account:information", "order:information", "position:information", "user:information"]
@@ -98,9 +98,9 @@ def broker(logins: ScriptedLogins, tokens: ScriptedTokenService, monkeypatch: py
 
 
 @pytest.fixture
-def client(broker: str) -> Iterator[AriesClient]:
+def client(broker: str, time: FakeTiming) -> Iterator[AriesClient]:
     """A client of the grant `desk`."""
-    with AriesClient(broker=broker, grant="desk") as built:
+    with AriesClient(broker=broker, grant="desk", timing=time.timing) as built:
         yield built
 
 
@@ -210,15 +210,19 @@ def test_a_refusal_of_the_broker_reads_like_one_of_aries(
     error = refused(client.users.get_current_user)
 
     assert (expected, "broker: no") == (error.status_code, error.message)
+    assert (expected in {503, 504}) == (len(tokens.requests) > 1)
 
 
-def test_a_limit_of_the_broker_says_how_long_to_wait(client: AriesClient, tokens: ScriptedTokenService) -> None:
+def test_a_limit_of_the_broker_says_how_long_to_wait(
+    client: AriesClient, tokens: ScriptedTokenService, time: FakeTiming
+) -> None:
     """By the header that a limit of Aries has."""
     wait = RetryInfo(retry_delay=Duration(seconds=2, nanos=500_000_000))
     tokens.refusal = refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "slow", wait)
     error = refused(client.users.get_current_user)
 
     assert (429, "2.500") == (error.status_code, error.headers.get("retry-after"))
+    assert [2.5] * 3 == time.waits
 
 
 def test_the_broker_is_told_of_the_token_that_was_refused(client: AriesClient, tokens: ScriptedTokenService) -> None:
@@ -310,5 +314,15 @@ def test_scopes_that_are_none_are_refused(client: AriesClient, logins: ScriptedL
     """As without a broker, and before it is asked."""
     with pytest.raises((TypeError, ValueError), match=r"^(scope is a list|a scope is a word)"):
         client.oauth2.get_authorization_url(REDIRECT, scope, "state")
+
+    assert [] == logins.requests
+
+
+def test_pkce_that_proves_nothing_is_refused(client: AriesClient, logins: ScriptedLogins) -> None:
+    """As without a broker: plain nowhere, and no verifier that is none."""
+    with pytest.raises(ValueError, match="code_challenge_method must be S256"):
+        client.oauth2.get_authorization_url(REDIRECT, None, "state", CHALLENGE, "plain")
+    with pytest.raises(ValueError, match="code_verifier must have 43 to 128"):
+        client.oauth2.exchange_code("one-time", REDIRECT, "short")
 
     assert [] == logins.requests

@@ -99,10 +99,11 @@ def test_an_error_survives_the_way_to_another_process(
     again: Callable[[AriesConnectionError], AriesConnectionError],
 ) -> None:
     """Pools of processes pickle it."""
-    error = again(AriesConnectionError(0, "gone", {"A": "b"}))
+    error = again(AriesConnectionError(0, "gone", {"A": "b"}, sent=False))
 
-    assert (AriesConnectionError, 0, "gone", "b") == (
+    assert (AriesConnectionError, False, 0, "gone", "b") == (
         type(error),
+        error.sent,
         error.status_code,
         error.message,
         error.headers.get("a"),

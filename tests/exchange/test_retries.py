@@ -77,9 +77,10 @@ def test_waits_grow_and_are_spread(attempt: int, retry_after: float | None, chan
 def test_what_may_be_sent_again(repeat: Repeat, statuses: list[int], *, unconnected: bool, broken: bool) -> None:
     """A read after what passes; a refresh where it had no effect; an order never."""
     everything = [400, 401, 403, 404, 409, 429, 500, 502, 503, 504]
+    breaks = [AriesConnectionError(0, "", sent=False), AriesConnectionError(0, "")]
 
-    assert statuses == [status for status in everything if repeat.after_status(status)]
-    assert (unconnected, broken) == (repeat.after_break(connected=False), repeat.after_break(connected=True))
+    assert statuses == [status for status in everything if repeat.after(AriesAPIError(status, ""))]
+    assert [unconnected, broken] == [repeat.after(failure) for failure in breaks]
 
 
 def test_a_read_waits_as_long_as_it_is_told(sandbox: Sandbox, ready: AriesClient, time: FakeTiming) -> None:
@@ -173,7 +174,8 @@ def test_an_order_whose_answer_was_lost_is_in_doubt(
     sandbox.fail(target="api", body=body, when="after")
     error = place(ready)
 
-    assert (AriesConnectionError, 0) == (type(error), error.status_code)
+    assert isinstance(error, AriesConnectionError)
+    assert (True, 0) == (error.sent, error.status_code)
     assert "may have taken effect" in error.message
     assert 1 == len(ready.accounts.get_orders("TA-1001"))
 
@@ -187,7 +189,8 @@ def test_without_a_connection_the_caller_knows_that_nothing_was_sent(build: Buil
     error = place(reader)
 
     assert ([0.5, 1.0, 2.0], waited) == (waited, time.waits)
-    assert "nothing was sent" in caught.value.message
+    assert isinstance(error, AriesConnectionError)
+    assert (False, False) == (caught.value.sent, error.sent)
     assert "nothing was sent" in error.message
 
 
@@ -212,3 +215,20 @@ def test_a_limit_of_the_token_endpoint_is_waited_for(sandbox: Sandbox, build: Bu
 
     assert "ada@example.com" == client.users.get_current_user().email
     assert [3.0] == time.waits
+
+
+def test_an_order_does_not_wait_for_its_token(sandbox: Sandbox, client: AriesClient, time: FakeTiming) -> None:
+    """Prices move meanwhile: the caller decides."""
+    sandbox.fail(status=429, headers={"Retry-After": "3"})
+
+    assert (429, []) == (place(client).status_code, time.waits)
+
+
+def test_a_lost_answer_of_the_token_endpoint_is_asked_for_again(
+    sandbox: Sandbox, client: AriesClient, time: FakeTiming
+) -> None:
+    """By the app's own rights, which nothing is spent for."""
+    sandbox.fail(body="drop", when="after")
+    client.users.get_current_user()
+
+    assert [0.5] == time.waits

@@ -7,7 +7,8 @@ from typing import Any, Final, TypeVar
 
 from aries_exchange.errors import AriesAPIError
 from aries_exchange.fields import Body
-from aries_exchange.retries import Repeat
+from aries_exchange.retries import Repeat, repeated
+from aries_exchange.timing import Timing
 from aries_exchange.tokens import NO_BEARER, AccessToken, TokenSource, is_bearer
 from aries_exchange.transport import Request, Transport
 
@@ -24,19 +25,23 @@ class Api:
             may be another person's.
     """
 
-    def __init__(self, transport: Transport, tokens: TokenSource | None, base_url: Callable[[], str]) -> None:
+    def __init__(
+        self, transport: Transport, tokens: TokenSource | None, base_url: Callable[[], str], timing: Timing
+    ) -> None:
         """Set it up.
 
         Args:
             transport: sends.
             tokens: where access tokens come from; None: only from the caller.
             base_url: tells where tokens of the caller are sent.
+            timing: waiting.
         """
         self.bearer: AccessToken | None = None
         self._refused_bearer = ""
         self._transport = transport
         self._tokens = tokens
         self._base_url = base_url
+        self._timing = timing
 
     def set_bearer(self, token: str | None) -> None:
         """Use this token from now on; None: the client's own again.
@@ -82,10 +87,11 @@ class Api:
         body: Mapping[str, Any] | None = None,
     ) -> T:
         bearer = self.bearer
-        token = bearer or self._own(scope)
+        token = bearer or self._own(scope, repeat)
 
         def send(sent: AccessToken) -> Mapping[str, Any]:
-            return self._transport.send(Request(method, sent.base_url + path, repeat, body, query, sent.value))
+            request = Request(method, sent.base_url + path, body, query, sent.value)
+            return repeated(lambda: self._transport.send(request), repeat, self._timing)
 
         try:
             answered = send(token)
@@ -102,10 +108,13 @@ class Api:
         except ValueError:
             raise AriesAPIError(200, "the answer is not what is documented") from None
 
-    def _own(self, scope: str) -> AccessToken:
-        if self._tokens is None:
+    def _own(self, scope: str, repeat: Repeat) -> AccessToken:
+        """Return a token of the client's own; an order does not wait for one, since prices move meanwhile."""
+        tokens = self._tokens
+        if tokens is None:
             raise ValueError("there is no access token: give a client secret, a refresh token or a bearer token")
-        return self._tokens.get(scope)
+        allowed = tokens.repeat if repeat is Repeat.READ else Repeat.NEVER
+        return repeated(lambda: tokens.get(scope), allowed, self._timing)
 
     def _replaced(self, scope: str, refused: AccessToken, *, is_own: bool) -> AccessToken | None:
         if is_own and self._tokens is not None:

@@ -9,6 +9,7 @@ import grpc
 
 from aries_broker import BrokerError, Client, Token
 from aries_exchange.errors import AriesAPIError
+from aries_exchange.retries import Repeat
 from aries_exchange.scopes import product_scope
 from aries_exchange.tokens import AccessToken
 from aries_exchange.urls import BASE_URL, check_base_url, origin
@@ -41,6 +42,8 @@ def translate(error: BrokerError) -> AriesAPIError:
 
 class BrokerTokens:
     """Asks the broker for tokens of one grant."""
+
+    repeat = Repeat.READ
 
     def __init__(self, client: Client, grant: str | None, base_url: str | None, monotonic: Callable[[], float]) -> None:
         """Set it up.

@@ -17,7 +17,6 @@ from typing import Any, Final, TypeVar
 
 from aries_exchange.errors import AriesAPIError, ConsentRefusedError
 from aries_exchange.fields import Body, optional_text, text, texts, truth
-from aries_exchange.retries import Repeat
 from aries_exchange.transport import Request, Transport
 
 AUTHORIZE_PATH: Final = "/v1/oauth2/authorize"
@@ -180,7 +179,7 @@ class DirectLogin:
         return _parse(lambda: _Step.parse(answered))
 
     def _send(self, login: _Open, path: str, body: Mapping[str, Any], secrets: tuple[str, ...]) -> Mapping[str, Any]:
-        return self._transport.send(Request("POST", login.url + path, Repeat.NEVER, body, secrets=secrets))
+        return self._transport.send(Request("POST", login.url + path, body, secrets=secrets))
 
 
 T = TypeVar("T")

@@ -46,7 +46,17 @@ class AriesAPIError(Exception):
 
 
 class AriesConnectionError(AriesAPIError):
-    """The API could not be reached, or the connection ended before the whole answer was there."""
+    """The API could not be reached, or the connection ended before the whole answer was there.
+
+    Attributes:
+        sent: whether the request may have taken effect; an order that was sent is looked for before it is placed anew.
+    """
+
+    def __init__(
+        self, status_code: int, message: str, headers: Mapping[str, str] | None = None, *, sent: bool = True
+    ) -> None:
+        super().__init__(status_code, message, headers)
+        self.sent = sent
 
 
 class ConsentRefusedError(AriesAPIError):

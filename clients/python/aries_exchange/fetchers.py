@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from aries_exchange.lineages import Lineages
+from aries_exchange.retries import Repeat
 from aries_exchange.token_endpoint import TokenEndpoint
 from aries_exchange.tokens import AccessToken
 
 
 class ByClient:
     """Fetches a token of the client's own for each scope, since it need not be registered for all of them."""
+
+    repeat = Repeat.READ
 
     def __init__(self, endpoint: TokenEndpoint) -> None:
         self._endpoint = endpoint
@@ -25,6 +28,9 @@ class ByClient:
 
 class ByRefreshToken:
     """Fetches a token with all the scopes of a refresh token."""
+
+    # The first time may have spent it.
+    repeat = Repeat.UNSENT
 
     def __init__(self, endpoint: TokenEndpoint, lineages: Lineages, refresh_token: str) -> None:
         self._endpoint = endpoint

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
-from typing import Final
+from typing import Final, TypeVar
+
+from aries_exchange.errors import AriesAPIError, AriesConnectionError
+from aries_exchange.timing import Timing
+
+T = TypeVar("T")
 
 MAX_ATTEMPTS: Final = 4
 MAX_WAIT: Final = 60.0
@@ -30,15 +35,33 @@ class Repeat(Enum):
     UNSENT = auto()
     NEVER = auto()
 
-    def after_status(self, status_code: int) -> bool:
-        """Tell whether it may be sent again after this reply."""
+    def after(self, failure: AriesAPIError) -> bool:
+        """Tell whether it may be sent again after it failed so."""
+        if isinstance(failure, AriesConnectionError):
+            return self is Repeat.READ or (self is Repeat.UNSENT and not failure.sent)
         if self is Repeat.READ:
-            return status_code in _PASSING
-        return self is Repeat.UNSENT and status_code == _TOO_MANY
+            return failure.status_code in _PASSING
+        return self is Repeat.UNSENT and failure.status_code == _TOO_MANY
 
-    def after_break(self, *, connected: bool) -> bool:
-        """Tell whether it may be sent again after a connection that broke, or was never made."""
-        return self is Repeat.READ or (self is Repeat.UNSENT and not connected)
+
+def repeated(call: Callable[[], T], repeat: Repeat, timing: Timing) -> T:
+    """Return what the call returns; where it fails it is made again, after a wait, as far as that is allowed.
+
+    Raises:
+        AriesAPIError: how it failed last.
+    """
+    waited = 0.0
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        try:
+            return call()
+        except AriesAPIError as error:
+            failure = error
+        wait = wait_before(attempt, parse_retry_after(failure.headers, timing.wall()), timing.chance())
+        waited += wait
+        if attempt == MAX_ATTEMPTS or waited > MAX_WAIT or not repeat.after(failure):
+            raise failure
+        timing.sleep(wait)
+    raise AssertionError  # the last attempt returned or raised
 
 
 def wait_before(attempt: int, retry_after: float | None, chance: float) -> float:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aries_exchange.errors import AriesAPIError
-from aries_exchange.retries import Repeat
 from aries_exchange.tokens import AccessToken, is_bearer, renew_after
 from aries_exchange.transport import Request, Transport
 
@@ -66,7 +65,7 @@ class TokenEndpoint:
         Raises:
             AriesAPIError: it was refused.
         """
-        return self._post({"grant_type": "client_credentials", "scope": scope}, Repeat.READ)
+        return self._post({"grant_type": "client_credentials", "scope": scope})
 
     def exchange(self, code: str, redirect_uri: str, code_verifier: str | None) -> Tokens:
         """Exchange an authorization code (RFC 6749 section 4.1.3, RFC 7636 section 4.5).
@@ -79,15 +78,15 @@ class TokenEndpoint:
         fields = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
         if code_verifier is not None:
             fields["code_verifier"] = code_verifier
-        return self._post(fields, Repeat.UNSENT)
+        return self._post(fields)
 
     def refresh(self, refresh_token: str) -> Tokens:
-        """Spend a refresh token (RFC 6749 section 6); it is not sent twice, since the first time may have spent it.
+        """Spend a refresh token (RFC 6749 section 6).
 
         Raises:
             AriesAPIError: it was refused, or the answer did not come.
         """
-        return self._post({"grant_type": "refresh_token", "refresh_token": refresh_token}, Repeat.UNSENT)
+        return self._post({"grant_type": "refresh_token", "refresh_token": refresh_token})
 
     def access_token(self, tokens: Tokens) -> AccessToken:
         """Return the access token of an answer that came just now, with the times it is good for."""
@@ -97,12 +96,10 @@ class TokenEndpoint:
         renew_at, expires_at = now + renew_after(tokens.expires_in), now + tokens.expires_in
         return AccessToken(tokens.access_token, renew_at, expires_at, self._base_url)
 
-    def _post(self, fields: Mapping[str, str], repeat: Repeat) -> Tokens:
+    def _post(self, fields: Mapping[str, str]) -> Tokens:
         body = {**fields, **self._credentials.as_fields()}
         secrets = tuple(body[name] for name in _SECRETS if name in body)
-        return parse_tokens(
-            self._transport.send(Request("POST", self._base_url + TOKEN_PATH, repeat, body, secrets=secrets))
-        )
+        return parse_tokens(self._transport.send(Request("POST", self._base_url + TOKEN_PATH, body, secrets=secrets)))
 
 
 def parse_tokens(body: Mapping[str, Any]) -> Tokens:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from aries_exchange.errors import AriesAPIError
+from aries_exchange.retries import Repeat
 
 EARLY_SECONDS: Final = 60.0
 """How long before its end a token is replaced; half its life, where that is shorter."""
@@ -47,7 +48,13 @@ def is_bearer(text: str) -> bool:
 
 
 class TokenSource(Protocol):
-    """Where access tokens for API calls come from; threads may share it."""
+    """Where access tokens for API calls come from; threads may share it.
+
+    Attributes:
+        repeat: when it may be asked again by itself.
+    """
+
+    repeat: Repeat
 
     def get(self, scope: str) -> AccessToken:
         """Return a token that has this scope of the wire.
@@ -67,7 +74,13 @@ class TokenSource(Protocol):
 
 
 class Fetcher(Protocol):
-    """Asks for access tokens."""
+    """Asks for access tokens.
+
+    Attributes:
+        repeat: when it may be asked again by itself.
+    """
+
+    repeat: Repeat
 
     def key(self, scope: str) -> str:
         """Return what tells tokens apart that cannot stand in for each other."""
@@ -103,6 +116,7 @@ class KeptTokens:
             renews: whether a token that ends or is refused is replaced; if not, the caller is told of the 401.
             first: a token the caller brought along.
         """
+        self.repeat = fetcher.repeat
         self._fetcher = fetcher
         self._monotonic = monotonic
         self._renews = renews

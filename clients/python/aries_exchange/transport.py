@@ -13,7 +13,6 @@ from typing import Any, Final
 import httpx2
 
 from aries_exchange.errors import AriesAPIError, AriesConnectionError, parse_error
-from aries_exchange.retries import MAX_ATTEMPTS, MAX_WAIT, Repeat, parse_retry_after, wait_before
 from aries_exchange.timing import Timing
 
 CONNECT_SECONDS: Final = 10.0
@@ -33,7 +32,6 @@ class Request:
 
     Attributes:
         url: the whole URL, without what is secret.
-        repeat: when it may be sent again by itself.
         body: sent as JSON.
         query: parameters of the URL.
         bearer: the access token it carries.
@@ -42,7 +40,6 @@ class Request:
 
     method: str
     url: str
-    repeat: Repeat
     body: Mapping[str, Any] | None = field(default=None, repr=False)
     query: Mapping[str, str | int] | None = None
     bearer: str | None = field(default=None, repr=False)
@@ -56,14 +53,6 @@ class _Answer:
     body: bytes = field(repr=False)
 
 
-class _BrokenError(Exception):
-    """There is no whole answer; nothing was sent where there was no connection."""
-
-    def __init__(self, *, connected: bool) -> None:
-        super().__init__()
-        self.connected = connected
-
-
 class Transport:
     """Sends requests over kept connections; safe to share between threads."""
 
@@ -74,31 +63,17 @@ class Transport:
         self._clients: dict[bool, httpx2.Client] = {}
 
     def send(self, request: Request) -> Mapping[str, Any]:
-        """Return the JSON object that was answered; what failed is sent again as far as the request allows it.
+        """Send it once, and return the JSON object that was answered.
 
         Raises:
-            AriesAPIError: it was refused, or there was no whole answer.
+            AriesAPIError: it was refused.
+            AriesConnectionError: there was no whole answer.
         """
-        waited = 0.0
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            try:
-                answer = self._once(request)
-            except _BrokenError as broken:
-                failure: AriesAPIError = AriesConnectionError(0, _doubt(request.repeat, broken))
-                may_repeat = request.repeat.after_break(connected=broken.connected)
-            else:
-                if answer.status_code in _OK:
-                    return _parse_object(answer)
-                secrets = (*request.secrets, request.bearer or "")
-                failure = parse_error(answer.status_code, answer.body, answer.headers, secrets)
-                may_repeat = request.repeat.after_status(answer.status_code)
-            retry_after = parse_retry_after(failure.headers, self._timing.wall())
-            wait = wait_before(attempt, retry_after, self._timing.chance())
-            waited += wait
-            if not may_repeat or attempt == MAX_ATTEMPTS or waited > MAX_WAIT:
-                raise failure
-            self._timing.sleep(wait)
-        raise AssertionError  # the last attempt returned or raised
+        answer = self._answer(request)
+        if answer.status_code not in _OK:
+            secrets = (*request.secrets, request.bearer or "")
+            raise parse_error(answer.status_code, answer.body, answer.headers, secrets)
+        return _parse_object(answer)
 
     def close(self) -> None:
         """Close the connections."""
@@ -124,7 +99,7 @@ class Transport:
                 )
             return self._clients[tls]
 
-    def _once(self, request: Request) -> _Answer:
+    def _answer(self, request: Request) -> _Answer:
         headers = {"Accept": "application/json"}
         if request.bearer is not None:
             headers["Authorization"] = f"Bearer {request.bearer}"
@@ -134,9 +109,9 @@ class Transport:
             ) as response:
                 return _Answer(response.status_code, response.headers, self._read(response))
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol):
-            raise _BrokenError(connected=False) from None
+            raise AriesConnectionError(0, UNSENT, sent=False) from None
         except (httpx2.TransportError, httpx2.DecodingError):
-            raise _BrokenError(connected=True) from None
+            raise AriesConnectionError(0, BROKEN if request.method == "GET" else IN_DOUBT) from None
 
     def _read(self, response: httpx2.Response) -> bytes:
         """Return the body, unless it is too long or takes too long altogether."""
@@ -148,13 +123,6 @@ class Transport:
                 message = "the answer is too long"
                 raise httpx2.ReadError(message)
         return bytes(body)
-
-
-def _doubt(repeat: Repeat, broken: _BrokenError) -> str:
-    """Return what is known of a request without an answer."""
-    if not broken.connected:
-        return UNSENT
-    return BROKEN if repeat is Repeat.READ else IN_DOUBT
 
 
 def _parse_object(answer: _Answer) -> Mapping[str, Any]:

@@ -56,7 +56,7 @@ def direct(settings: Settings, timing: Timing, *, renews: bool) -> Parts:
     if settings.refresh_token and settings.bearer_token:
         first = AccessToken(settings.bearer_token, None, None, base_url)
     tokens = None if fetcher is None else KeptTokens(fetcher, timing.monotonic, renews=renews, first=first)
-    api = Api(transport, tokens, lambda: base_url)
+    api = Api(transport, tokens, lambda: base_url, timing)
     if first is None:
         api.set_bearer(settings.bearer_token)
     return Parts(api, oauth2, (transport.close,))
@@ -68,6 +68,6 @@ def through_broker(settings: Settings, timing: Timing, *, renews: bool) -> Parts
     broker = Client(settings.broker)
     logins = GrpcAuthorization(Connection.resolve(settings.broker))
     fetcher = BrokerTokens(broker, settings.grant, settings.base_url, timing.monotonic)
-    api = Api(transport, KeptTokens(fetcher, timing.monotonic, renews=renews), fetcher.base_url)
+    api = Api(transport, KeptTokens(fetcher, timing.monotonic, renews=renews), fetcher.base_url, timing)
     oauth2 = BrokerOAuth2(settings.grant, logins, fetcher, DirectLogin(transport), api.was_refused)
     return Parts(api, oauth2, (transport.close, broker.close, logins.close))
