@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import functools
 import gc
 import json
@@ -23,10 +24,13 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
 MOST = 256 * 1024
 """Longest request, in bytes: an environment and arguments."""
+LAST_WORDS = 5.0
+"""Seconds that output is read after a program's end."""
 
 
 class ForkedProcess:
@@ -38,12 +42,12 @@ class ForkedProcess:
         stdout: what it prints, errors too.
     """
 
-    def __init__(self, pid: int, stdout: asyncio.StreamReader, status: asyncio.StreamReader) -> None:
+    def __init__(self, pid: int, stdout: _Pipe, status: _Pipe) -> None:
         """Follow a program whose exit code comes by `status`."""
         self.pid = pid
         self.returncode: int | None = None
-        self.stdout = stdout
-        self._ended = asyncio.create_task(self._follow(status))
+        self.stdout = stdout.reader
+        self._ended = asyncio.create_task(self._follow(stdout, status))
 
     def send_signal(self, number: int) -> None:
         """Send a signal, if it runs."""
@@ -58,10 +62,36 @@ class ForkedProcess:
         """Wait for its end; return its exit code."""
         return await asyncio.shield(self._ended)
 
-    async def _follow(self, status: asyncio.StreamReader) -> int:
-        line = await status.readline()
-        self.returncode = int(line)
-        return self.returncode
+    async def _follow(self, stdout: _Pipe, status: _Pipe) -> int:
+        code = int(await status.reader.readline())
+        self.returncode = code
+        await status.closed.wait()
+        with contextlib.suppress(TimeoutError):  # what it started may print on
+            await asyncio.wait_for(stdout.closed.wait(), LAST_WORDS)
+        stdout.transport.close()
+        await stdout.closed.wait()
+        return code
+
+
+@dataclass(frozen=True, slots=True)
+class _Pipe:
+    """What is read of a pipe; `closed` once nothing more comes and its descriptor is closed."""
+
+    reader: asyncio.StreamReader
+    transport: asyncio.ReadTransport
+    closed: asyncio.Event
+
+
+class _Protocol(asyncio.StreamReaderProtocol):
+    """Tells when the pipe is closed."""
+
+    def __init__(self, reader: asyncio.StreamReader, closed: asyncio.Event) -> None:
+        super().__init__(reader)
+        self._closed_event = closed
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._closed_event.set()
 
 
 async def start_forked(program: Sequence[str], env: Mapping[str, str]) -> ForkedProcess:
@@ -75,16 +105,17 @@ async def start_forked(program: Sequence[str], env: Mapping[str, str]) -> Forked
     finally:
         os.close(its_stdout)
         os.close(its_status)
-    return ForkedProcess(int(await status.readline()), stdout, status)
+    return ForkedProcess(int(await status.reader.readline()), stdout, status)
 
 
-async def _pipe() -> tuple[asyncio.StreamReader, int]:
+async def _pipe() -> tuple[_Pipe, int]:
     """Return what is read of a pipe, and the descriptor to be written to."""
     readable, writable = os.pipe()
-    reader = asyncio.StreamReader()
-    protocol = asyncio.StreamReaderProtocol(reader)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(readable, "rb", 0))
-    return reader, writable
+    reader, closed = asyncio.StreamReader(), asyncio.Event()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: _Protocol(reader, closed), os.fdopen(readable, "rb", 0)
+    )
+    return _Pipe(reader, transport, closed), writable
 
 
 @functools.cache
