@@ -51,8 +51,12 @@ def sandbox(  # noqa: PLR0913 - each is an option
     host: Annotated[str, typer.Option(help="A loopback address.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8090,
     seed: Annotated[Path | None, typer.Option(help="YAML file of clients, users, accounts and behaviour.")] = None,
-    client: Annotated[list[str] | None, typer.Option(help="'{client_id: a, client_secret: b}'")] = None,
-    user: Annotated[list[str] | None, typer.Option(help="'{id: 1, email: a@example.com}'")] = None,
+    client: Annotated[
+        list[str] | None, typer.Option(help="'{client_id: a, client_secret: b, redirect_uris: [http://127.0.0.1:1/c]}'")
+    ] = None,
+    user: Annotated[
+        list[str] | None, typer.Option(help="'{id: 1, email: a@example.com, password: c, mfa: true}'")
+    ] = None,
     account: Annotated[list[str] | None, typer.Option(help="An account, as in the seed file.")] = None,
     behaviour: Annotated[list[str] | None, typer.Option(help="A switch, such as narrowing=sticky.")] = None,
     admin_token_file: Annotated[Path | None, typer.Option(help="New file for the token of its admin endpoint.")] = None,

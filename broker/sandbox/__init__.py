@@ -5,6 +5,7 @@ broker, keeps all state in memory, answers on loopback only, and marks every rep
 
 What it answers
     `POST /v1/oauth2/token` (JSON and form; client_credentials, refresh_token, authorization_code),
+    `POST /v1/oauth2/authorize`, `…/mfa`, `…/confirm`: the login of a person without a browser,
     `POST /v1/oauth2/revoke` (RFC 7009; a refresh token ends its whole family with the access tokens given to it),
     `GET /.well-known/oauth-authorization-server` (RFC 8414; the issuer is the root, unless it was configured),
     `/health`, users, accounts, balances, positions, and orders: place, replace, cancel, preview, list.
@@ -32,6 +33,12 @@ How it can misbehave (`Behaviour`, set at start or through the admin endpoint)
     unregistered_scope  a scope the client is not registered for: `refuse` or `drop`
     access_token_seconds, refresh_token_seconds, grace_seconds, wider_scopes
     reply_overrides     any field of the token reply set to any value; null leaves it out (`expires_in: null`)
+    code_seconds        how long an authorization code is good; 0: it has expired when it is exchanged
+    code_refresh_token  whether the exchange of a code names a refresh token
+    code_subject        the user that codes are exchanged for, in place of who logged in; null: nobody else
+    plain_challenge     whether the PKCE method `plain` is taken beside `S256`
+    password_tries, mfa_tries
+                        how many wrong passwords for an address, and wrong codes of a person, lock them for 15 minutes
     api_requests, api_window_seconds
                         each client's allowance at the API; past it 429 with Retry-After
     clock_skew_seconds  how far iat, nbf and exp of access tokens and the Date of replies are off, at most a day ahead

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -13,13 +12,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from broker.sandbox.behaviour import changed
+from broker.sandbox.codes import new_code
 from broker.sandbox.parsing import parsed_json
 from broker.sandbox.rotation import is_live, new_refresh_token
 from broker.sandbox.script import MAX_FAILURES, parse_failure
-from broker.sandbox.state import AuthorizationCode, RefreshToken, State, new_state, state_of
+from broker.sandbox.state import RefreshToken, State, new_state, state_of
 
 Command = Callable[[Request, State, Mapping[str, Any]], dict[str, Any]]
-CODE_SECONDS = 600
 
 
 def admin_routes() -> list[Route]:
@@ -123,6 +122,7 @@ def _revoke_refresh_token(_request: Request, state: State, body: Mapping[str, An
     """Kill the token's whole family, as a person who withdraws consent does."""
     refresh_token = _known(state, body)
     refresh_token.family.revoked = True
+    state.consents.pop((refresh_token.family.user_id, refresh_token.family.client_id), None)
     return _description(refresh_token)
 
 
@@ -133,14 +133,13 @@ def _inspect_refresh_token(_request: Request, state: State, body: Mapping[str, A
 def _create_code(_request: Request, state: State, body: Mapping[str, Any]) -> dict[str, Any]:
     """Make an authorization code, as the hosted login page would."""
     client = state.clients[str(body["client_id"])]
-    code = secrets.token_urlsafe(24)
-    state.codes[code] = AuthorizationCode(
+    code = new_code(
+        state,
         client_id=client.client_id,
         user_id=_user_id(state, body, client.owner),
         scopes=_scopes(body, client.scopes),
         redirect_uri=str(body["redirect_uri"]),
         code_challenge=body.get("code_challenge"),
-        expires_at=state.now() + CODE_SECONDS,
     )
     return {"code": code}
 

@@ -19,6 +19,7 @@ from broker.sandbox import api_accounts, api_orders, api_users
 from broker.sandbox.admin import admin_routes
 from broker.sandbox.api_access import Handler, protected
 from broker.sandbox.config import SandboxConfig
+from broker.sandbox.direct_login import direct_login_routes
 from broker.sandbox.errors import ApiError, Shape, error_response, http_error
 from broker.sandbox.failures import failing
 from broker.sandbox.metadata import METADATA_PATH, metadata
@@ -61,6 +62,7 @@ def create_app(config: SandboxConfig) -> Starlette:
             Route(METADATA_PATH, metadata),
             Route(TOKEN_PATH, failing(Target.TOKEN, token), methods=["POST"]),
             Route(REVOCATION_PATH, failing(Target.REVOKE, revoke), methods=["POST"]),
+            *direct_login_routes(),
             *api,
             *admin_routes(),
         ],

@@ -95,6 +95,12 @@ class Behaviour:
     access_token_seconds: int = 3600
     refresh_token_seconds: int = 2_592_000
     reply_overrides: Mapping[str, object] = field(default_factory=dict)
+    code_seconds: int = 600
+    code_refresh_token: bool = True
+    code_subject: int | None = None
+    plain_challenge: bool = False
+    password_tries: int = 5
+    mfa_tries: int = 5
     api_requests: int | None = None
     api_window_seconds: float = 1.0
     clock_skew_seconds: int = 0
@@ -129,6 +135,12 @@ _PARSERS: Mapping[str, Parser] = {
     "access_token_seconds": whole(1, 86_400),
     "refresh_token_seconds": whole(1, 315_360_000),
     "reply_overrides": mapping,
+    "code_seconds": whole(0, 86_400),
+    "code_refresh_token": truth,
+    "code_subject": or_none(whole(0, 2**63 - 1)),
+    "plain_challenge": truth,
+    "password_tries": whole(1, 1_000),
+    "mfa_tries": whole(1, 1_000),
     "api_requests": or_none(whole(0, 1_000_000)),
     "api_window_seconds": seconds,
     "clock_skew_seconds": whole(-86_400, 86_400),

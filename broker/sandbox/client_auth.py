@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 import jwt
 
 from broker.sandbox.config import AuthMethod, ClientSeed
-from broker.sandbox.errors import TokenError, invalid_request
+from broker.sandbox.errors import OAuthError, invalid_request
 from broker.sandbox.state import State
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -30,7 +30,7 @@ def authenticate(
     """Return the client that sent this request, and how it proved itself.
 
     Raises:
-        TokenError: `invalid_client`, or `invalid_request` for more than one method at once.
+        OAuthError: `invalid_client`, or `invalid_request` for more than one method at once.
     """
     method = _method(params, authorization, body_is_json=body_is_json)
     match method:
@@ -135,5 +135,5 @@ def _client(state: State, client_id: str) -> ClientSeed:
     return client
 
 
-def _refused(description: str) -> TokenError:
-    return TokenError("invalid_client", description, status=401)
+def _refused(description: str) -> OAuthError:
+    return OAuthError("invalid_client", description, status=401)

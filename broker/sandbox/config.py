@@ -45,7 +45,8 @@ class ClientSeed:
     """A registered client; without `auth_method`, whatever it has a credential for is accepted.
 
     `owner` is the id of the user a client_credentials token acts for. `jwks` (a JWK set) or `public_key`
-    (PEM) verifies its assertions.
+    (PEM) verifies its assertions. `name` is what people who log in are shown; empty: the `client_id`. A code is sent to
+    one of the `redirect_uris`, compared as they stand: of loopback too the port has to be the registered one.
     """
 
     client_id: str
@@ -55,15 +56,30 @@ class ClientSeed:
     jwks: Mapping[str, Any] | None = None
     public_key: str | None = None
     owner: int = 1001
+    name: str = ""
+    redirect_uris: tuple[str, ...] = ()
+
+    @property
+    def shown_name(self) -> str:
+        """What people are told it is called."""
+        return self.name or self.client_id
+
+    @property
+    def is_public(self) -> bool:
+        """Whether it has nothing to authenticate with, so that its codes want PKCE (RFC 7636)."""
+        return self.client_secret is None and self.jwks is None and self.public_key is None
 
 
 @dataclass(frozen=True)
 class UserSeed:
-    """A person with an Aries login."""
+    """A person with an Aries login, which nobody can use who has no `password`; with `mfa` it wants `mfa_code` too."""
 
     id: int
     email: str
     country: str = "USA"
+    password: str | None = field(default=None, repr=False)
+    mfa: bool = False
+    mfa_code: str = field(default="123456", repr=False)
 
 
 @dataclass(frozen=True)
@@ -92,8 +108,13 @@ class AccountSeed:
     positions: tuple[PositionSeed, ...] = ()
 
 
-DEFAULT_CLIENTS = (ClientSeed("desk-app", "desk-app-secret"),)
-DEFAULT_USERS = (UserSeed(1001, "ada@example.com"),)
+DEFAULT_CLIENTS = (
+    ClientSeed("desk-app", "desk-app-secret", name="Desk", redirect_uris=("http://127.0.0.1:8080/callback/aries",)),
+)
+DEFAULT_USERS = (
+    UserSeed(1001, "ada@example.com", password="correct horse", mfa=True),  # noqa: S106 - opens nothing but a sandbox
+    UserSeed(1003, "grace@example.com", password="battery staple"),  # noqa: S106 - the same
+)
 DEFAULT_ACCOUNTS = (
     AccountSeed(
         "TA-1001",
@@ -115,6 +136,7 @@ DEFAULT_ACCOUNTS = (
         cash=Decimal("90000.00"),
         positions=(PositionSeed("SPY", Decimal(100), Decimal("488.05"), Decimal("561.30")),),
     ),
+    AccountSeed("TA-1003", 503, 1003, "5AR00503"),
 )
 
 

@@ -46,8 +46,8 @@ class ApiError(Exception):
         self.headers = headers or {}
 
 
-class TokenError(Exception):
-    """A token request that is refused, with its RFC 6749 §5.2 code."""
+class OAuthError(Exception):
+    """A request to an OAuth endpoint that is refused, with its RFC 6749 code (§4.1.2.1, §5.2)."""
 
     def __init__(self, error: str, description: str, *, status: int = 400, field: str | None = None) -> None:
         super().__init__(description)
@@ -57,9 +57,14 @@ class TokenError(Exception):
         self.field = field
 
 
-def invalid_request(description: str, field: str | None = None) -> TokenError:
-    """Return the error for a token request that is not well formed."""
-    return TokenError("invalid_request", description, field=field)
+def invalid_request(description: str, field: str | None = None) -> OAuthError:
+    """Return the error for a request that is not well formed."""
+    return OAuthError("invalid_request", description, field=field)
+
+
+def invalid_scope(description: str) -> OAuthError:
+    """Return the error for scopes that cannot be had."""
+    return OAuthError("invalid_scope", description, field="scope")
 
 
 def error_response(error: ApiError, shape: Shape) -> Response:

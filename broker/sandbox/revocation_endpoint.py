@@ -11,7 +11,7 @@ from broker.sandbox.behaviour import Revocation
 from broker.sandbox.client_auth import authenticate
 from broker.sandbox.client_request import NO_STORE, is_json, parse_params, refusal, required
 from broker.sandbox.config import ClientSeed
-from broker.sandbox.errors import TokenError, http_error
+from broker.sandbox.errors import OAuthError, http_error
 from broker.sandbox.rotation import has_ended
 from broker.sandbox.state import State, state_of
 from broker.sandbox.tokens import forget_access_tokens
@@ -33,8 +33,8 @@ async def revoke(request: Request) -> Response:
         client, _ = authenticate(state, params, authorization, body_is_json=body_is_json)
         token = required(params, "token")
         if state.behaviour.revocation is Revocation.UNSUPPORTED:
-            raise TokenError("unsupported_token_type", "tokens of this kind cannot be revoked", field="token")  # noqa: TRY301, one place for errors
-    except TokenError as error:
+            raise OAuthError("unsupported_token_type", "tokens of this kind cannot be revoked", field="token")  # noqa: TRY301, one place for errors
+    except OAuthError as error:
         _count(state, f"-/{error.error}")
         return refusal(error)
     _count(state, _end(state, client, token))

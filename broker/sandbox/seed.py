@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +15,8 @@ from broker.sandbox.behaviour import changed
 from broker.sandbox.config import AccountSeed, AuthMethod, ClientSeed, PositionSeed, SandboxConfig, UserSeed
 
 Seed = TypeVar("Seed")
+_ABSOLUTE_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-\"$-~]+")
+_MFA_CODE = re.compile(r"[0-9]{6}")
 
 
 def load_seed(path: Path) -> SandboxConfig:
@@ -61,7 +64,7 @@ def _seeded(config: SandboxConfig, sections: Mapping[str, Any]) -> SandboxConfig
     return dataclasses.replace(
         config,
         clients=_seeds(sections, "clients", _client) or config.clients,
-        users=_seeds(sections, "users", lambda fields: _build(UserSeed, fields)) or config.users,
+        users=_seeds(sections, "users", _user) or config.users,
         accounts=_seeds(sections, "accounts", _account) or config.accounts,
         behaviour=changed(config.behaviour, _mapping(sections.get("behaviour") or {}, "behaviour")),
     )
@@ -94,7 +97,30 @@ def _client(fields: Mapping[str, Any]) -> ClientSeed:
         converted["scopes"] = frozenset(converted["scopes"])
     if converted.get("auth_method") is not None:
         converted["auth_method"] = AuthMethod(converted["auth_method"])
+    if "redirect_uris" in converted:
+        converted["redirect_uris"] = _redirect_uris(converted["redirect_uris"])
     return _build(ClientSeed, converted)
+
+
+def _redirect_uris(value: object) -> tuple[str, ...]:
+    """Return a client's redirect URIs: absolute and without a fragment (RFC 6749 §3.1.2)."""
+    if not isinstance(value, list) or not all(isinstance(uri, str) for uri in value):
+        raise ValueError("redirect_uris: a list of URIs")
+    if not all(_ABSOLUTE_URI.fullmatch(uri) for uri in value):
+        raise ValueError("redirect_uris: each absolute, and without a fragment")
+    return tuple(value)
+
+
+def _user(fields: Mapping[str, Any]) -> UserSeed:
+    # YAML reads digits as a number, and drops zeros before it.
+    if not isinstance(fields.get("password", ""), str):
+        raise ValueError("password: a text, in quotes where it is a number")  # noqa: TRY004, as below
+    code = fields.get("mfa_code", "000000")
+    if not isinstance(code, str) or not _MFA_CODE.fullmatch(code):
+        raise ValueError("mfa_code: six digits in quotes")
+    if not isinstance(fields.get("mfa", False), bool):
+        raise ValueError("mfa: true or false")  # noqa: TRY004, as below
+    return _build(UserSeed, fields)
 
 
 def _account(fields: Mapping[str, Any]) -> AccountSeed:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from broker.sandbox.behaviour import Behaviour
 from broker.sandbox.config import AccountSeed, ClientSeed, SandboxConfig, UserSeed
+from broker.sandbox.login_state import Logins, Tries
 from broker.sandbox.script import Failure, Target
 
 
@@ -68,6 +69,7 @@ class AuthorizationCode:
     scopes: frozenset[str]
     redirect_uri: str
     code_challenge: str | None
+    code_challenge_method: str
     expires_at: float
     family: Family | None = None
 
@@ -118,6 +120,11 @@ class State:
     refresh_tokens: dict[str, RefreshToken] = field(default_factory=dict, repr=False)
     family_numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1), repr=False)
     codes: dict[str, AuthorizationCode] = field(default_factory=dict, repr=False)
+    logins: Logins = field(default_factory=Logins, repr=False)
+    steps: Logins = field(default_factory=Logins, repr=False)
+    tries: Tries = field(default_factory=Tries, repr=False)
+    # By user and client.
+    consents: dict[tuple[int, str], frozenset[str]] = field(default_factory=dict)
     assertion_ids: dict[str, float] = field(default_factory=dict, repr=False)
     orders: dict[str, Order] = field(default_factory=dict)
     failures: dict[Target, deque[Failure]] = field(default_factory=lambda: {target: deque() for target in Target})

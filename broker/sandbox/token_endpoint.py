@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from broker.sandbox.behaviour import Narrowing, UnregisteredScope
+from broker.sandbox.behaviour import Narrowing
 from broker.sandbox.client_auth import authenticate
-from broker.sandbox.client_request import NO_STORE, Params, is_json, parse_params, refusal, required
+from broker.sandbox.client_request import NO_STORE, Params, asked_scopes, is_json, parse_params, refusal, required
+from broker.sandbox.codes import check_verifier
 from broker.sandbox.config import ClientSeed
-from broker.sandbox.errors import TokenError
+from broker.sandbox.errors import OAuthError, invalid_scope
 from broker.sandbox.rotation import RULES, is_live, is_reuse, new_refresh_token, note_reuse
 from broker.sandbox.state import RefreshToken, State, state_of
 from broker.sandbox.tokens import forget_access_tokens, granted_scopes, new_access_token, token_reply
@@ -40,7 +39,7 @@ async def token(request: Request) -> Response:
         )
         seen |= {"client_id": client.client_id, "auth_method": method.value}
         reply = _GRANTS.get(grant_type, _unsupported)(state, client, params)
-    except TokenError as error:
+    except OAuthError as error:
         _count(state, grant_type, error.error, seen)
         return refusal(error)
     _count(state, grant_type, "issued", {**seen, "granted": reply.get("scope")})
@@ -49,7 +48,7 @@ async def token(request: Request) -> Response:
 
 def _client_credentials(state: State, client: ClientSeed, params: Params) -> dict[str, object]:
     """RFC 6749 §4.4: the client acts for its owner; no refresh token."""
-    asked = _asked(state, client, params, client.scopes)
+    asked = asked_scopes(state, client, params, client.scopes)
     granted = granted_scopes(state, asked, client.client_id)
     access_token = new_access_token(state, client.client_id, client.owner, granted)
     return token_reply(state, access_token, asked=asked, granted=granted, refresh_token=None)
@@ -61,9 +60,9 @@ def _refresh_token(state: State, client: ClientSeed, params: Params) -> dict[str
     if state.behaviour.narrowing is Narrowing.IGNORED:
         asked = presented.scopes
     else:
-        asked = _asked(state, client, params, presented.scopes)
+        asked = asked_scopes(state, client, params, presented.scopes)
         if not asked <= presented.scopes:
-            raise _invalid_scope("wider than the grant")
+            raise invalid_scope("wider than the grant")
     kept = asked if state.behaviour.narrowing is Narrowing.STICKY else presented.scopes
     successor = RULES[state.behaviour.rotation].advance(state, presented, kept)
     if state.behaviour.refresh_kills_access_tokens:
@@ -81,9 +80,12 @@ def _authorization_code(state: State, client: ClientSeed, params: Params) -> dic
         raise _invalid_grant("the code was used before")
     if code.redirect_uri != params.get("redirect_uri", ""):
         raise _invalid_grant("redirect_uri differs")
-    _check_verifier(code.code_challenge, params.get("code_verifier"), client)
-    code.family = state.new_family(client.client_id, code.user_id)
-    return _reply_for(state, code.scopes, new_refresh_token(state, code.family, code.scopes), is_named=True)
+    check_verifier(code, params.get("code_verifier"), client)
+    behaviour = state.behaviour
+    subject = code.user_id if behaviour.code_subject is None else behaviour.code_subject
+    code.family = state.new_family(client.client_id, subject)
+    refresh_token = new_refresh_token(state, code.family, code.scopes)
+    return _reply_for(state, code.scopes, refresh_token, is_named=behaviour.code_refresh_token)
 
 
 def _unsupported(_state: State, _client: ClientSeed, params: Params) -> dict[str, object]:
@@ -125,37 +127,12 @@ def _presented(state: State, client: ClientSeed, params: Params) -> RefreshToken
     return presented
 
 
-def _asked(state: State, client: ClientSeed, params: Params, default: frozenset[str]) -> frozenset[str]:
-    """Return the scopes asked for; a parameter without a value is one left out (RFC 6749 §3.1, §3.3)."""
-    asked = frozenset(params.get("scope", "").split())
-    if not asked:
-        return default
-    registered = asked & client.scopes
-    if registered != asked and state.behaviour.unregistered_scope is UnregisteredScope.REFUSE:
-        raise _invalid_scope("not registered for this client")
-    return registered
+def _invalid_grant(description: str) -> OAuthError:
+    return OAuthError("invalid_grant", description)
 
 
-def _check_verifier(code_challenge: str | None, code_verifier: str | None, client: ClientSeed) -> None:
-    if code_challenge is None:
-        if client.client_secret is None and client.jwks is None and client.public_key is None:
-            raise _invalid_grant("a public client needs PKCE")
-        return
-    digest = hashlib.sha256((code_verifier or "").encode()).digest()
-    if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != code_challenge:
-        raise _invalid_grant("code_verifier does not match")
-
-
-def _invalid_grant(description: str) -> TokenError:
-    return TokenError("invalid_grant", description)
-
-
-def _invalid_scope(description: str) -> TokenError:
-    return TokenError("invalid_scope", description, field="scope")
-
-
-def _unsupported_grant_type() -> TokenError:
-    return TokenError("unsupported_grant_type", "no such grant_type", field="grant_type")
+def _unsupported_grant_type() -> OAuthError:
+    return OAuthError("unsupported_grant_type", "no such grant_type", field="grant_type")
 
 
 def _count(state: State, grant_type: str, outcome: str, seen: Mapping[str, object]) -> None:

@@ -46,6 +46,14 @@ async def test_a_token_request_nested_too_deep_is_malformed(sandbox: SandboxDriv
     assert {(400, "invalid_request")} == {(reply.status_code, reply.json()["error"]) for reply in replies}
 
 
+@pytest.mark.parametrize("path", ["", "/mfa", "/confirm"])
+async def test_a_step_of_a_login_nested_too_deep_is_malformed(sandbox: SandboxDriver, path: str) -> None:
+    """Told as any other body that cannot be read."""
+    replies = await _statuses(sandbox, f"/v1/oauth2/authorize{path}", {}, member="email")
+    told = {(reply.status_code, reply.json()["codes"][0]["code"]) for reply in replies}
+    assert {(400, "INVALID_REQUEST"), (413, "INVALID_REQUEST")} == told
+
+
 @pytest.mark.parametrize("member", ["client_id", "refresh_token"])
 @pytest.mark.parametrize(("verb", "path"), COMMANDS)
 async def test_a_command_nested_too_deep_is_malformed(

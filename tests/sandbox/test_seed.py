@@ -14,11 +14,13 @@ SEED = """
 clients:
   - client_id: research
     client_secret: canary-secret
+    name: Research
+    redirect_uris: ["https://app.example.com/callback", "com.example.app:/callback"]
     scopes: [user:information, withdraw]
     auth_method: client_secret_json
     owner: 7
 users:
-  - {id: 7, email: eve@example.com}
+  - {id: 7, email: eve@example.com, password: canary-password, mfa: true, mfa_code: "012345"}
 accounts:
   - trading_account_id: TA-7
     id: 7
@@ -47,6 +49,11 @@ def test_a_seed_names_clients_users_accounts_and_behaviour(tmp_path: Path) -> No
     assert ("research", "canary-secret", 7) == (client.client_id, client.client_secret, client.owner)
     assert frozenset({"user:information", "withdraw"}) == client.scopes
     assert AuthMethod.JSON == client.auth_method
+    assert ("Research", ("https://app.example.com/callback", "com.example.app:/callback")) == (
+        client.shown_name,
+        client.redirect_uris,
+    )
+    assert ("canary-password", True, "012345") == (user.password, user.mfa, user.mfa_code)
     assert (user.email, account.cash) == ("eve@example.com", Decimal("10.5"))
     assert (account.positions[0].symbol, account.positions[0].average_price) == ("AAPL", Decimal("1.5"))
     assert ("sticky", 2) == (config.behaviour.narrowing, config.behaviour.access_token_seconds)
@@ -70,7 +77,16 @@ def test_what_is_left_out_is_the_default(tmp_path: Path, text: str) -> None:
         "clients: [{client_id: a, secret: b}]",
         "clients: [{client_secret: b}]",
         "clients: [{client_id: a, auth_method: handshake}]",
+        "clients: [{client_id: a, redirect_uris: 'https://a.example/'}]",
+        "clients: [{client_id: a, redirect_uris: [1]}]",
+        "clients: [{client_id: a, redirect_uris: [/callback]}]",
+        "clients: [{client_id: a, redirect_uris: ['https://a.example/#b']}]",
+        "clients: [{client_id: a, redirect_uris: ['https://a.example/ b']}]",
         "users: [{id: 1}]",
+        "users: [{id: 1, email: a, password: 1}]",
+        "users: [{id: 1, email: a, mfa: 1}]",
+        "users: [{id: 1, email: a, mfa_code: 123456}]",
+        "users: [{id: 1, email: a, mfa_code: '12345'}]",
         "behaviour: {narrowing: sideways}",
     ],
 )
@@ -116,4 +132,5 @@ def test_wrong_flags_are_refused(flags: dict[str, list[str]]) -> None:
 def test_secrets_are_not_shown() -> None:
     """A configuration can be printed without its secrets."""
     shown = repr(SandboxConfig(admin_token="known-admin-token"))
-    assert (False, False) == ("desk-app-secret" in shown, "known-admin-token" in shown)
+    secrets = ("desk-app-secret", "known-admin-token", "correct horse", "battery staple", "123456")
+    assert [] == [secret for secret in secrets if secret in shown]
