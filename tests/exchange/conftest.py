@@ -11,7 +11,7 @@ import pytest
 
 from aries_exchange import AriesClient, Timing
 from broker.sandbox import AccountSeed, ClientSeed, SandboxConfig, UserSeed
-from broker.sandbox.config import DEFAULT_ACCOUNTS, DEFAULT_CLIENTS, DEFAULT_USERS, READ_SCOPES, WIRE_SCOPES
+from broker.sandbox.config import DEFAULT_ACCOUNTS, DEFAULT_USERS
 from tests.support.sandbox import FakeClock, SandboxDriver, running_sandbox
 from tests.support.threaded import LoopThread
 from tests.support.world import World, provider, running_world
@@ -22,9 +22,7 @@ LONE_USER = 1002
 
 CONFIG = SandboxConfig(
     clients=(
-        *DEFAULT_CLIENTS,
-        ClientSeed("reader", "reader-secret", scopes=READ_SCOPES),
-        ClientSeed("everything", "everything-secret", scopes=WIRE_SCOPES),
+        ClientSeed(CLIENT_ID, CLIENT_SECRET, redirect_uris=(REDIRECT,)),
         ClientSeed("lone-app", "lone-secret", owner=LONE_USER),
         ClientSeed("mobile-app"),
     ),

@@ -1,103 +1,66 @@
-"""The three documented steps of a login without a browser, put before a sandbox's own endpoints.
-
-The codes they give are the sandbox's, so the exchange after them is the real one.
-"""
+"""The sandbox's steps of a login without a browser, watched, and with replies changed where a test says so."""
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from broker.sandbox.state import AuthorizationCode, State
-
 PATH = "/v1/oauth2/authorize"
-PASSWORD = "correct horse"
+ADA, GRACE = "ada@example.com", "grace@example.com"
+"""Of Ada a code is wanted, of Grace none."""
+PASSWORDS = {ADA: "correct horse", GRACE: "battery staple"}
 MFA_CODE = "123456"
-MAX_TRIES = 3
 
 
 @dataclass
 class LoginSteps:
-    """What the steps are told to do, and what they were sent.
+    """What went over the wire.
 
     Attributes:
-        mfa: whether a code is wanted.
-        consent_required: what the replies say.
-        received, cookies: path and body, and the cookie, of each request.
+        received: path and body of each request.
+        cookies: the cookie of each.
+        replies: the reply to each.
         changes: fields of replies set to something else, None to leave them out; by path.
     """
 
-    state: State
-    mfa: bool = True
-    consent_required: object = True
-    cookies: list[str | None] = field(default_factory=list)
     received: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    cookies: list[str | None] = field(default_factory=list)
+    replies: list[Mapping[str, Any]] = field(default_factory=list)
     changes: dict[str, dict[str, object]] = field(default_factory=dict)
-    _numbers: itertools.count[int] = field(default_factory=itertools.count)
-    _open: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    _tries: int = 0
 
-    def routes(self) -> list[Route]:
-        """Return the endpoints."""
-        steps = (("", self._authorize), ("/mfa", self._mfa), ("/confirm", self._confirm))
-        return [Route(PATH + path, self._answering(path, step), methods=["POST"]) for path, step in steps]
+    def watching(self, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
+        """Return a step's route that does the same, watched; every reply sets a cookie."""
 
-    def _answering(self, path: str, step: Any) -> Any:  # noqa: ANN401 - an endpoint
         async def answer(request: Request) -> Response:
-            body = json.loads(await request.body())
-            self.received.append((path, body))
+            self.received.append((path, json.loads(await request.body())))
             self.cookies.append(request.headers.get("cookie"))
-            status, reply = step(body)
-            changed = {**reply, **self.changes.get(path, {})}
-            shown = {name: value for name, value in changed.items() if value is not None}
-            return JSONResponse(shown, status, headers={"Set-Cookie": f"session={path}; Path=/"})
+            response = await endpoint(request)
+            changed = {**json.loads(bytes(response.body)), **self.changes.get(path, {})}
+            self.replies.append({name: value for name, value in changed.items() if value is not None})
+            return JSONResponse(
+                self.replies[-1], response.status_code, headers={"Set-Cookie": f"session={path}; Path=/"}
+            )
 
-        return answer
+        return Route(PATH + path, answer, methods=["POST"])
 
-    def _authorize(self, body: Mapping[str, Any]) -> tuple[int, dict[str, object]]:
-        if body["password"] != PASSWORD:
-            return 401, {"error": f"wrong email or password: {body['password']}"}
-        return 200, {**self._next(body), "is_mfa": self.mfa}
 
-    def _mfa(self, body: Mapping[str, Any]) -> tuple[int, dict[str, object]]:
-        login = self._open.get(body["next_step_auth_id"])
-        if login is None:
-            return 400, {"error": "the login is over"}
-        if body["verification_code"] != MFA_CODE:
-            self._tries += 1
-            if self._tries >= MAX_TRIES:
-                self._open.clear()
-                return 423, {"error": "locked"}
-            return 401, {"error": "wrong code"}
-        del self._open[body["next_step_auth_id"]]
-        return 200, self._next(login)
-
-    def _confirm(self, body: Mapping[str, Any]) -> tuple[int, dict[str, object]]:
-        login = self._open.pop(body["next_step_auth_id"])
-        code = f"code-{next(self._numbers)}"
-        self.state.codes[code] = AuthorizationCode(
-            login["client_id"],
-            1001,
-            frozenset(login["scope"].split()),
-            login["redirect_uri"],
-            login.get("code_challenge"),
-            self.state.now() + 600,
-        )
-        return 200, {"code": code, "redirect_uri": login["redirect_uri"]}
-
-    def _next(self, login: Mapping[str, Any]) -> dict[str, object]:
-        name = f"step-{next(self._numbers)}"
-        self._open[name] = login
-        return {
-            "next_step_auth_id": name,
-            "consent_required": self.consent_required,
-            "client_name": "Desk",
-            "scopes": login.get("scope", "").split(),
-        }
+@contextmanager
+def watched_steps(app: Starlette) -> Iterator[LoginSteps]:
+    """Watch the steps of a sandbox for the length of the block."""
+    steps, before = LoginSteps(), list(app.router.routes)
+    app.router.routes[:] = [
+        steps.watching(route.path.removeprefix(PATH), route.endpoint)
+        if isinstance(route, Route) and route.path.startswith(PATH)
+        else route
+        for route in before
+    ]
+    yield steps
+    app.router.routes[:] = before

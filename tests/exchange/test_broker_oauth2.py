@@ -16,7 +16,7 @@ from aries.broker.v1 import authorization_pb2_grpc, token_pb2, token_pb2_grpc
 from aries_exchange import AriesAPIError, AriesClient
 from tests.clients.conftest import ScriptedTokenService, refusal
 from tests.exchange.conftest import REDIRECT, FakeTiming, Sandbox
-from tests.exchange.login_steps import MFA_CODE, PASSWORD, PATH, LoginSteps
+from tests.exchange.login_steps import ADA, GRACE, MFA_CODE, PASSWORDS, PATH, LoginSteps, watched_steps
 
 READ = ["account:information", "order:information", "position:information", "user:information"]
 CHALLENGE = "c" * 43
@@ -250,10 +250,6 @@ def test_without_a_grant_nobody_can_log_in(broker: str) -> None:
 @pytest.fixture
 def steps(sandbox: Sandbox, logins: ScriptedLogins) -> Iterator[LoginSteps]:
     """Aries' steps, which the broker knows of."""
-    running = sandbox.driver.running
-    steps = LoginSteps(running.state)
-    before = list(running.app.router.routes)
-    running.app.router.routes[:] = [*steps.routes(), *before]
     logins.start.direct.MergeFrom(
         pb.DirectLoginStart(
             url=sandbox.url + PATH,
@@ -263,19 +259,19 @@ def steps(sandbox: Sandbox, logins: ScriptedLogins) -> Iterator[LoginSteps]:
             code_challenge=CHALLENGE,
         )
     )
-    yield steps
-    running.app.router.routes[:] = before
+    with watched_steps(sandbox.driver.running.app) as steps:
+        yield steps
 
 
-@pytest.mark.parametrize("mfa", [True, False])
+@pytest.mark.parametrize("email", [ADA, GRACE])
 def test_a_login_without_a_browser_goes_past_the_broker(
-    client: AriesClient, logins: ScriptedLogins, steps: LoginSteps, *, mfa: bool
+    client: AriesClient, logins: ScriptedLogins, steps: LoginSteps, email: str
 ) -> None:
     """Password and code are sent to Aries alone, with the broker's challenge; the broker gets what comes of it."""
-    steps.mfa = mfa
-    response = client.oauth2.authorize("ada@example.com", PASSWORD, REDIRECT, ["read"], consent=lambda _: True)
+    password = PASSWORDS[email]
+    response = client.oauth2.authorize(email, password, REDIRECT, ["read"], consent=lambda _: True)
     code = response.authorization_code
-    if mfa:
+    if response.mfa_required:
         code = client.oauth2.verify_mfa(MFA_CODE, response.session_token).authorization_code
     got = client.oauth2.exchange_code(code, REDIRECT)
 
@@ -285,18 +281,18 @@ def test_a_login_without_a_browser_goes_past_the_broker(
         pb.StartAuthorizationRequest(grant="desk", scopes=["read"], direct=direct),
         pb.CompleteAuthorizationRequest(direct=brought),
     ] == logins.requests
-    assert (CHALLENGE, "user:information", PASSWORD) == tuple(
+    assert (CHALLENGE, "user:information", password) == tuple(
         steps.received[0][1][name] for name in ("code_challenge", "scope", "password")
     )
     assert "broker-grant:desk" == got.refresh_token
-    assert [] == [each for each in logins.requests if PASSWORD in str(each) or MFA_CODE in str(each)]
+    assert [] == [each for each in logins.requests if password in str(each) or MFA_CODE in str(each)]
 
 
 def test_the_password_goes_nowhere_in_plaintext(client: AriesClient, logins: ScriptedLogins) -> None:
     """Even where the broker says so."""
     logins.start.direct.url = "http://aries.example/v1/oauth2/authorize"
     with pytest.raises(ValueError, match="must be https"):
-        client.oauth2.authorize("ada@example.com", PASSWORD, REDIRECT)
+        client.oauth2.authorize(ADA, PASSWORDS[ADA], REDIRECT)
 
 
 def test_a_challenge_of_the_apps_own_has_no_place_in_a_direct_login(
@@ -304,7 +300,7 @@ def test_a_challenge_of_the_apps_own_has_no_place_in_a_direct_login(
 ) -> None:
     """The broker, which exchanges the code, has the verifier."""
     with pytest.raises(ValueError, match="the challenge is the broker's own"):
-        client.oauth2.authorize("ada@example.com", PASSWORD, REDIRECT, code_challenge=CHALLENGE)
+        client.oauth2.authorize(ADA, PASSWORDS[ADA], REDIRECT, code_challenge=CHALLENGE)
 
     assert [] == logins.requests
 

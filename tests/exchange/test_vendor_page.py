@@ -15,6 +15,7 @@ from dotenv import load_dotenv
 
 from aries_exchange import AriesAPIError, AriesClient
 from tests.exchange.conftest import CLIENT_ID, CLIENT_SECRET, REDIRECT, Sandbox
+from tests.exchange.login_steps import ADA, MFA_CODE, PASSWORDS
 from tests.support.sandbox import SandboxDriver
 from tests.support.world import Desk, World
 
@@ -230,6 +231,20 @@ def test_a_verifier_that_is_none_is_refused(app: AriesClient, verifier: str) -> 
     """Before the code is spent on it."""
     with pytest.raises(ValueError, match="code_verifier must have 43 to 128"):
         app.oauth2.exchange_code("code", REDIRECT, code_verifier=verifier)
+
+
+# --- MFA verification ------------------------------------------------------------------------------------------------
+
+
+def test_mfa_verification(app: AriesClient) -> None:
+    """The session token of the beginning and the code from the phone give what is exchanged for tokens."""
+    auth_response = app.oauth2.authorize(ADA, PASSWORDS[ADA], REDIRECT, ["read"], consent=lambda _: True)
+    wrong = status_of(lambda: app.oauth2.verify_mfa(code="654321", session_token=auth_response.session_token))
+    mfa_result = app.oauth2.verify_mfa(code=MFA_CODE, session_token=auth_response.session_token)
+    tokens = app.oauth2.exchange_code(code=mfa_result.authorization_code, redirect_uri=REDIRECT)
+    app.bearer_token = tokens.access_token
+
+    assert (401, 3600, EMAIL) == (wrong, tokens.expires_in, app.users.get_current_user().email)
 
 
 # --- Token management ------------------------------------------------------------------------------------------------
