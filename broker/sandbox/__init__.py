@@ -5,7 +5,8 @@ broker, keeps all state in memory, answers on loopback only, and marks every rep
 
 What it answers
     `POST /v1/oauth2/token` (JSON and form; client_credentials, refresh_token, authorization_code),
-    `POST /v1/oauth2/authorize`, `…/mfa`, `…/confirm`: the login of a person without a browser,
+    `GET /oauth2/authorize`: the login of a person on pages, in which a client's redirect URI is compared as it stands,
+    `POST /v1/oauth2/authorize`, `…/mfa`, `…/confirm`: the same without a browser,
     `POST /v1/oauth2/revoke` (RFC 7009; a refresh token ends its whole family with the access tokens given to it),
     `GET /.well-known/oauth-authorization-server` (RFC 8414; the issuer is the root, unless it was configured),
     `/health`, users, accounts, balances, positions, and orders: place, replace, cancel, preview, list.
@@ -36,6 +37,10 @@ How it can misbehave (`Behaviour`, set at start or through the admin endpoint)
     code_seconds        how long an authorization code is good; 0: it has expired when it is exchanged
     code_refresh_token  whether the exchange of a code names a refresh token
     code_subject        the user that codes are exchanged for, in place of who logged in; null: nobody else
+    iss                 whether a redirect names the issuer (RFC 9207): `on`, `off`; the metadata promises it, and it is
+                        `wrong` or `missing`
+    state_reply         the `state` in a redirect is `kept`, `altered` or `missing`
+    redirect_error      the `error` that a person is sent back with after consenting, in place of a code; any text
     plain_challenge     whether the PKCE method `plain` is taken beside `S256`
     password_tries, mfa_tries
                         how many wrong passwords for an address, and wrong codes of a person, lock them for 15 minutes

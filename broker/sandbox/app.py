@@ -22,6 +22,7 @@ from broker.sandbox.config import SandboxConfig
 from broker.sandbox.direct_login import direct_login_routes
 from broker.sandbox.errors import ApiError, Shape, error_response, http_error
 from broker.sandbox.failures import failing
+from broker.sandbox.hosted_login import HostedLogin
 from broker.sandbox.metadata import METADATA_PATH, metadata
 from broker.sandbox.revocation_endpoint import REVOCATION_PATH, revoke
 from broker.sandbox.script import Target
@@ -63,6 +64,7 @@ def create_app(config: SandboxConfig) -> Starlette:
             Route(TOKEN_PATH, failing(Target.TOKEN, token), methods=["POST"]),
             Route(REVOCATION_PATH, failing(Target.REVOKE, revoke), methods=["POST"]),
             *direct_login_routes(),
+            *HostedLogin().routes(),
             *api,
             *admin_routes(),
         ],

@@ -31,7 +31,7 @@ def parse_recipient(state: State, params: Params) -> tuple[ClientSeed, str]:
         raise OAuthError("unauthorized_client", "unknown client", status=HTTPStatus.FORBIDDEN, field="client_id")
     redirect_uri = required(params, "redirect_uri")
     if redirect_uri not in client.redirect_uris:
-        description = "not registered for this client"
+        description = "the redirect_uri is not registered for this client"
         raise OAuthError("invalid_redirect_uri", description, status=HTTPStatus.FORBIDDEN, field="redirect_uri")
     return client, redirect_uri
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from broker.sandbox.parsing import Parser, mapping, on_or_off, or_none, parsed, scopes, seconds, truth, whole
+from broker.sandbox.parsing import Parser, mapping, on_or_off, or_none, parsed, scopes, seconds, text, truth, whole
 
 
 class Narrowing(StrEnum):
@@ -76,6 +76,23 @@ class Metadata(StrEnum):
     OFF = "off"
 
 
+class Iss(StrEnum):
+    """Who a redirect says it comes from (RFC 9207): the metadata promises it, except where it is `off`."""
+
+    OFF = "off"
+    ON = "on"
+    WRONG = "wrong"
+    MISSING = "missing"
+
+
+class StateReply(StrEnum):
+    """What becomes of the request's `state` in the redirect."""
+
+    KEPT = "kept"
+    ALTERED = "altered"
+    MISSING = "missing"
+
+
 @dataclass(frozen=True)
 class Behaviour:
     """The switches of the sandbox; the defaults are a well-behaved Aries. Spans are in seconds."""
@@ -98,6 +115,9 @@ class Behaviour:
     code_seconds: int = 600
     code_refresh_token: bool = True
     code_subject: int | None = None
+    iss: Iss = Iss.OFF
+    state_reply: StateReply = StateReply.KEPT
+    redirect_error: str | None = None
     plain_challenge: bool = False
     password_tries: int = 5
     mfa_tries: int = 5
@@ -138,6 +158,9 @@ _PARSERS: Mapping[str, Parser] = {
     "code_seconds": whole(0, 86_400),
     "code_refresh_token": truth,
     "code_subject": or_none(whole(0, 2**63 - 1)),
+    "iss": on_or_off(Iss),
+    "state_reply": StateReply,
+    "redirect_error": or_none(text),
     "plain_challenge": truth,
     "password_tries": whole(1, 1_000),
     "mfa_tries": whole(1, 1_000),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from enum import Enum
 
 from broker.sandbox.codes import new_code
@@ -12,12 +13,14 @@ from broker.sandbox.state import State
 
 LOGIN_SECONDS = 600.0
 MFA_SECONDS = 300.0
+_CODE = re.compile(r"[0-9]{6}")
 
 
 class Problem(Enum):
     """Why a step was not taken."""
 
     WRONG_PASSWORD = "wrong_password"  # noqa: S105, no password
+    NO_CODE = "no_code"
     WRONG_CODE = "wrong_code"
     LOCKED = "locked"
     CODE_EXPIRED = "code_expired"
@@ -75,6 +78,8 @@ def check_password(state: State, login: Login, email: str, password: str) -> Non
 def check_code(state: State, login: Login, code: str) -> None:
     """Take the second step: the code from the phone, which may be tried again until it was wrong too often.
 
+    What cannot be a code costs no try.
+
     Raises:
         LoginError: it was not taken. Where the code's time is over, the login waits for the password again.
     """
@@ -84,6 +89,8 @@ def check_code(state: State, login: Login, code: str) -> None:
     if login.code_expires_at <= state.now():
         login.step, login.user = Step.PASSWORD, None
         raise LoginError(Problem.CODE_EXPIRED)
+    if not _CODE.fullmatch(code):
+        raise LoginError(Problem.NO_CODE)
     if not hmac.compare_digest(user.mfa_code.encode(), code.encode()):
         raise _wrong(state, _code_of(user), state.behaviour.mfa_tries, Problem.WRONG_CODE)
     state.tries.forget(_code_of(user))

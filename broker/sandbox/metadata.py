@@ -1,4 +1,4 @@
-"""`/.well-known/oauth-authorization-server`: where and how the token endpoint is used (RFC 8414)."""
+"""`/.well-known/oauth-authorization-server`: where and how its endpoints are used (RFC 8414)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from broker.sandbox.behaviour import Metadata, Revocation
+from broker.sandbox.behaviour import Iss, Metadata, Revocation
 from broker.sandbox.client_auth import ALGORITHMS
+from broker.sandbox.codes import PLAIN, S256
 from broker.sandbox.config import AuthMethod
 from broker.sandbox.errors import http_error
+from broker.sandbox.login_visit import AUTHORIZATION_PATH
 from broker.sandbox.revocation_endpoint import REVOCATION_PATH
 from broker.sandbox.state import state_of
 from broker.sandbox.token_endpoint import TOKEN_PATH
@@ -27,10 +29,11 @@ async def metadata(request: Request) -> Response:
     root = str(request.base_url).rstrip("/")
     document: dict[str, Any] = {
         "issuer": state.config.issuer,
-        # Required, although codes come from the admin endpoint and there is no page that gives them.
+        "authorization_endpoint": f"{root}{AUTHORIZATION_PATH}",
         "response_types_supported": ["code"],
         "grant_types_supported": ["authorization_code", "client_credentials", "refresh_token"],
-        "code_challenge_methods_supported": ["S256"],
+        "code_challenge_methods_supported": [S256, PLAIN] if state.behaviour.plain_challenge else [S256],
+        "authorization_response_iss_parameter_supported": state.behaviour.iss is not Iss.OFF,
         **_endpoint("token", f"{root}{TOKEN_PATH}"),
     }
     if state.behaviour.revocation is not Revocation.OFF:

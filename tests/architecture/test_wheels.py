@@ -35,6 +35,7 @@ def test_the_whole_wheel_has_everything(tmp_path: Path) -> None:
         "broker/cli/__init__.py",
         "broker/py.typed",
         "broker/sandbox/__init__.py",
+        "broker/sandbox/templates/base.html",
         "aries/broker/py.typed",
         "aries/broker/v1/token.proto",
         "aries/broker/v1/token_pb2.pyi",

@@ -134,6 +134,8 @@ async def test_the_clock_shown_can_be_off(sandbox: SandboxDriver, clock: FakeClo
         {"code_refresh_token": 1},
         {"code_subject": "ada"},
         {"plain_challenge": "yes"},
+        {"iss": "maybe"},
+        {"state_reply": True},
         {"password_tries": 0},
         {"mfa_tries": 0},
         {"api_requests": -1},

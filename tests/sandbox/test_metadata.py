@@ -6,6 +6,8 @@ import httpx2
 import pytest
 
 from broker.sandbox import SandboxConfig, create_app
+from tests.sandbox.browser import browser
+from tests.sandbox.logins import REDIRECT
 from tests.sandbox.requests import CREDENTIALS, ask
 from tests.support.sandbox import SandboxDriver
 
@@ -38,6 +40,30 @@ async def test_the_ways_to_authenticate_are_named_for_each_endpoint(sandbox: San
     for endpoint in ("token", "revocation"):
         assert methods == document[f"{endpoint}_endpoint_auth_methods_supported"]
         assert "ES256" in document[f"{endpoint}_endpoint_auth_signing_alg_values_supported"]
+
+
+async def test_the_document_leads_to_the_login(sandbox: SandboxDriver) -> None:
+    """What stands at the address shows the first page for a code, the one response type there is."""
+    document = (await sandbox.http.get(WELL_KNOWN)).json()
+    async with browser(sandbox) as ada:
+        query = {"client_id": "desk-app", "redirect_uri": REDIRECT, "response_type": "code"}
+        await ada.open(document["authorization_endpoint"], {**query})
+        assert (["code"], "password") == (document["response_types_supported"], ada.step)
+
+
+@pytest.mark.parametrize(("taken", "methods"), [(False, ["S256"]), (True, ["S256", "plain"])])
+async def test_the_methods_of_pkce_are_those_taken(sandbox: SandboxDriver, taken: bool, methods: list[str]) -> None:
+    """`plain` is named only where it works."""
+    await sandbox.behave(plain_challenge=taken)
+    assert methods == (await sandbox.http.get(WELL_KNOWN)).json()["code_challenge_methods_supported"]
+
+
+@pytest.mark.parametrize(("iss", "promised"), [("off", False), ("on", True), ("wrong", True), ("missing", True)])
+async def test_an_issuer_in_redirects_is_promised(sandbox: SandboxDriver, iss: str, promised: bool) -> None:
+    """Also where the promise is not kept (RFC 9207 §3)."""
+    await sandbox.behave(iss=iss)
+    document = (await sandbox.http.get(WELL_KNOWN)).json()
+    assert promised is document["authorization_response_iss_parameter_supported"]
 
 
 @pytest.mark.parametrize(("revocation", "named"), [("on", True), ("unsupported", True), ("off", False)])

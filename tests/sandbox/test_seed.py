@@ -114,7 +114,7 @@ def test_flags_are_entries_of_a_seed() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("revocation", "on"), ("revocation", "off"), ("revocation", "unsupported"), ("metadata", "off")],
+    [("revocation", "on"), ("revocation", "off"), ("revocation", "unsupported"), ("metadata", "off"), ("iss", "on")],
 )
 def test_on_and_off_are_words(name: str, value: str) -> None:
     """A switch with the choices `on` and `off` takes them as they are typed, which YAML reads as truth values."""
