@@ -35,7 +35,16 @@ class LoopThread:
             self.run(manager.__aexit__(None, None, None))
 
     def stop(self) -> None:
-        """End the loop and its thread."""
+        """End the loop and its thread, once what runs in it has ended."""
+        self.run(_at_rest())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _at_rest() -> None:
+    """Wait for the other tasks, such as those that read what processes print to its end."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others, timeout=ENOUGH)
+    await asyncio.sleep(0)  # connections close a turn after their end
