@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli import admin, keys, serving, token
+from broker.cli import admin, keys, login, serving, token
 from broker.cli.apply import apply
 from broker.cli.errors import describe, exit_code_of, to_dict
 from broker.cli.output import print_error, print_json_error, print_line
@@ -43,6 +43,7 @@ app.command()(serving.migrate)
 app.command()(serving.sandbox)
 app.command()(serving.demo)
 app.command()(apply)
+app.command()(login.login)
 app.add_typer(token.app, name="token")
 app.add_typer(admin.app, name="admin")
 app.add_typer(keys.app, name="keys")

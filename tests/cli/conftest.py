@@ -15,12 +15,12 @@ from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
 from aries.broker.admin.v1 import audit_pb2, config_pb2, grants_pb2, keys_pb2, secrets_pb2
-from aries.broker.v1 import token_pb2
+from aries.broker.v1 import authorization_pb2, token_pb2
 from broker.cli.app import run
 
 SERVICES = [
     service
-    for module in (token_pb2, config_pb2, grants_pb2, keys_pb2, secrets_pb2, audit_pb2)
+    for module in (token_pb2, authorization_pb2, config_pb2, grants_pb2, keys_pb2, secrets_pb2, audit_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 ]
 CODES = {code.value[0]: code for code in grpc.StatusCode}
