@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import httpx2
 import pytest
 from dotenv import load_dotenv
 
 from aries_exchange import AriesAPIError, AriesClient
 from tests.exchange.conftest import CLIENT_ID, CLIENT_SECRET, REDIRECT, Sandbox
 from tests.exchange.login_steps import ADA, MFA_CODE, PASSWORDS
-from tests.support.sandbox import SandboxDriver
+from tests.support.sandbox import NO_AUTHORITIES, SandboxDriver
 from tests.support.world import Desk, World
 
 READ = "account:information order:information position:information user:information"
@@ -147,6 +148,16 @@ def test_authorization_code_step_1(app: AriesClient, sandbox: Sandbox) -> None:
         "scope": f"{READ} order:execution",
         "state": "random_state_string",
     } == query(url)
+
+
+@pytest.mark.parametrize("more", [{"state": "random_state_string"}, {"code_challenge": "c" * 43}], ids=["code", "PKCE"])
+def test_the_url_opens_the_login_page(app: AriesClient, more: dict[str, str]) -> None:
+    """The server finds everything in it that it wants."""
+    url = app.oauth2.get_authorization_url(REDIRECT, ["read", "trade"], **more)
+    with httpx2.Client(trust_env=False, verify=NO_AUTHORITIES, follow_redirects=True) as browser:
+        page = browser.get(url)
+
+    assert (200, True) == (page.status_code, 'name="password"' in page.text)
 
 
 def test_authorization_code_step_3(app: AriesClient, sandbox: Sandbox) -> None:
