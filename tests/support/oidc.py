@@ -8,13 +8,9 @@ with ES256; refresh tokens rotate, and one sent twice ends its grant.
 from __future__ import annotations
 
 import base64
-import fcntl
-import hashlib
 import http.client
 import json
 import os
-import re
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,11 +23,9 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import jwt
 
-from tests.support.not_run import not_run
+from tests.support.npm import install, node_program
 
 FOLDER: Final = Path(__file__).parent / "oidc_provider"
-OLDEST_NODE: Final = 20
-INSTALL_SECONDS: Final = 120
 
 
 @dataclass(frozen=True)
@@ -158,8 +152,8 @@ def oidc_provider(
     client_jwks: Mapping[str, Any] | None = None,
 ) -> Iterator[OidcProvider]:
     """Run a server of its own, ready in about half a second; times in seconds. Without node the test is not run."""
-    node = _node()
-    _install()
+    node = node_program()
+    install(FOLDER)
     environment = {"PATH": os.environ["PATH"], "ACCESS_TTL": str(access_ttl), "REFRESH_TTL": str(refresh_ttl)}
     if opaque:
         environment["OPAQUE"] = "1"
@@ -173,30 +167,3 @@ def oidc_provider(
             yield server
         finally:
             server.stop()
-
-
-def _node() -> str:
-    node = shutil.which("node")
-    if node is None or shutil.which("npm") is None:
-        not_run("node and npm are not installed")
-    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
-    number = re.match(r"v([0-9]+)\.", version)
-    if number is None or int(number[1]) < OLDEST_NODE:
-        not_run(f"node is older than {OLDEST_NODE}: {version.strip()}")
-    return node
-
-
-def _install() -> None:
-    """Install the locked packages once, whichever test process comes first."""
-    lock = (FOLDER / "package-lock.json").read_bytes()
-    done = FOLDER / "node_modules" / f".installed-{hashlib.sha256(lock).hexdigest()[:16]}"
-    with (FOLDER / "package.json").open() as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
-        if done.exists():
-            return
-        command = ["npm", "ci", "--ignore-scripts"]
-        try:
-            subprocess.run(command, cwd=FOLDER, check=True, capture_output=True, timeout=INSTALL_SECONDS)  # noqa: S603
-        except (OSError, subprocess.SubprocessError) as error:
-            not_run(f"npm ci failed: {type(error).__name__}")
-        done.touch()
