@@ -85,6 +85,10 @@ async def test_refusals_are_flat_with_the_rfc_code(
         ("application/json", b'{"grant_type": 1}'),
         ("application/json", b'["grant_type"]'),
         ("application/json", b'{"grant_type": "a", "grant_type": "b"}'),
+        (
+            "application/json",
+            b'{"client_id": "desk-app", "client_secret": "\\ud800"}',
+        ),
         ("application/x-www-form-urlencoded", b"grant_type=a&grant_type=b"),
         ("application/x-www-form-urlencoded", b"nonsense"),
         ("application/x-www-form-urlencoded", b"\xff=1"),
