@@ -13,6 +13,7 @@ from playwright.async_api import Browser, async_playwright
 
 from broker.sandbox.config import AccountSeed, UserSeed
 from tests.browser.looks import Looks
+from tests.browser.person import Person
 from tests.support.canary import Seen, new_secret, search_files
 from tests.support.not_run import not_run
 from tests.support.npm import install, node_program
@@ -97,3 +98,16 @@ async def world(
     found = search_files(data, CLIENT_ID)
     assert found.expected, "the search finds nothing at all"
     assert [] == [*found.leaks, *seen.leaks()]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def ada(chromium: Browser, world: World, sandbox: SandboxDriver, public_url: str) -> AsyncIterator[Person]:
+    """Ada, with a browser that knows nothing yet; its policy for pages holds."""
+    await sandbox.reset()
+    context = await chromium.new_context()
+    person = Person(await context.new_page(), world, public_url)
+    person.watch()
+    yield person
+    world.seen.add("page", await person.page.content())
+    await context.close()
+    assert [] == person.complaints

@@ -30,7 +30,7 @@ class Looks:
         """Take a page's pictures in every size and scheme; return what is wrong with it in any."""
         problems: list[str] = []
         for scheme in SCHEMES:
-            await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of its words
+            await page.emulate_media(color_scheme=scheme)
             for size, (width, height) in SIZES.items():
                 await page.set_viewport_size({"width": width, "height": height})
                 await page.screenshot(path=self.folder / f"{name}-{size}-{scheme}.png", full_page=True)

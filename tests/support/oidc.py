@@ -150,8 +150,12 @@ def oidc_provider(
     refresh_ttl: int = 86_400,
     opaque: bool = False,
     client_jwks: Mapping[str, Any] | None = None,
+    redirect_uri: str | None = None,
 ) -> Iterator[OidcProvider]:
-    """Run a server of its own, ready in about half a second; times in seconds. Without node the test is not run."""
+    """Run a server of its own, ready in about half a second; times in seconds. Without node the test is not run.
+
+    With `redirect_uri` people log in for `web` on its own pages, by any name and password.
+    """
     node = node_program()
     install(FOLDER)
     environment = {"PATH": os.environ["PATH"], "ACCESS_TTL": str(access_ttl), "REFRESH_TTL": str(refresh_ttl)}
@@ -159,6 +163,8 @@ def oidc_provider(
         environment["OPAQUE"] = "1"
     if client_jwks is not None:
         environment["CLIENT_JWKS"] = json.dumps(client_jwks)
+    if redirect_uri is not None:
+        environment["REDIRECT_URI"] = redirect_uri
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         issuer = f"http://127.0.0.1:{listener.getsockname()[1]}"
         server = OidcProvider(issuer, node, environment, listener)

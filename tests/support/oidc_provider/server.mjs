@@ -1,8 +1,9 @@
 // A certified authorization server on loopback for the tests: clients svc, svc-read, svc-key and web, state in memory.
 //
 // Environment: LISTEN_FD (a listening socket it inherits), ACCESS_TTL and REFRESH_TTL in seconds, RESOURCE, OPAQUE=1
-// for opaque access tokens, CLIENT_JWKS: the public keys of svc-key, for private_key_jwt. One JSON line on standard
-// output says that it listens. It ends when its standard input does, so that it never outlives the test run.
+// for opaque access tokens, CLIENT_JWKS: the public keys of svc-key, for private_key_jwt, REDIRECT_URI: of web, for
+// people who log in on the provider's own pages, by any name. One JSON line on standard output says that it listens.
+// It ends when its standard input does, so that it never outlives the test run.
 //
 // For the tests alone: POST /test/consent?scope= gives a refresh token, POST /test/access-ttl?seconds= changes the life
 // of access tokens from now on, POST /test/reply-delay?milliseconds= holds answers back from now on, GET /test/seen
@@ -42,7 +43,7 @@ const clients = [
     client_id: 'web',
     client_secret: 'web-secret',
     grant_types: ['authorization_code', 'refresh_token'],
-    redirect_uris: ['http://127.0.0.1/callback'],
+    redirect_uris: [process.env.REDIRECT_URI ?? 'http://127.0.0.1/callback'],
     scope: ['openid', 'offline_access', ...SCOPES].join(' '),
   },
 ];
@@ -75,7 +76,7 @@ const provider = new Provider(issuer, {
   },
   features: {
     clientCredentials: { enabled: true },
-    devInteractions: { enabled: false },
+    devInteractions: { enabled: process.env.REDIRECT_URI !== undefined },
     introspection: { enabled: true },
     revocation: { enabled: true },
     userinfo: { enabled: false },
