@@ -2,87 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-import time
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from types import FrameType
-from typing import Annotated, Final
+from typing import Annotated
 
-import grpc
 import typer
-from google.protobuf.duration_pb2 import Duration
 
-from aries.broker.v1 import authorization_pb2, authorization_pb2_grpc
-from aries_broker import BrokerError
-from broker.cli.access import Access, Address, ApiKeyFile, Broker, Json
+from aries.broker.v1 import authorization_pb2
+from broker.cli.access import Access, Address, ApiKeyFile, Json
 from broker.cli.errors import CommandError
+from broker.cli.login_calls import Login
+from broker.cli.login_texts import describe_failure
 from broker.cli.output import print_error, print_json, print_line, to_dict
-
-WAIT: Final = 20
-"""Seconds the broker is asked to wait for news at a time."""
-PATIENCE: Final = 2.0
-"""Seconds between two tries while the broker is away."""
-
-STAGES: Final = {
-    authorization_pb2.AUTHORIZATION_STATE_STARTED: "waiting for the page to be opened and confirmed",
-    authorization_pb2.AUTHORIZATION_STATE_CONFIRMED: "waiting for the login at the provider",
-    authorization_pb2.AUTHORIZATION_STATE_EXCHANGING: "taking in what the provider gave",
-    authorization_pb2.AUTHORIZATION_STATE_RECEIVED: "making it the grant's",
-}
-AGAIN: Final = "run the command again"
-FAILURES: Final = {
-    "CANCELLED": "the login was cancelled",
-    "EXPIRED": f"the login took too long: {AGAIN}",
-    "TOO_MANY_TRIES": f"the code was typed wrongly too often: {AGAIN}",
-    "DENIED": "the person, or the provider, did not allow it",
-    "PROVIDER_ERROR": f"the provider sent the browser back with an error: {AGAIN}, or look at its configuration",
-    "WRONG_ISSUER": "another server than the provider answered: look into that before the login is tried again",
-    "CODE_REFUSED": f"the provider did not take its own code back: {AGAIN}",
-    "CLIENT_REFUSED": "the provider refuses the client's secret: renew it with `admin clients add-secret --replace`",
-    "PROVIDER_UNAVAILABLE": f"the provider did not answer: {AGAIN} a little later",
-    "UNUSABLE_REPLY": "the provider's answer cannot be used; the broker's log says why",
-    "NO_REFRESH_TOKEN": "the provider gave no refresh token: it may want `login_scopes` or `authorize_parameters`",
-    "SCOPE_NOT_GRANTED": "less was allowed than the grant needs; nothing was connected",
-    "SUBJECT_MISMATCH": "the grant is another person's: with --any-subject an admin lets it become this one's",
-    "GRANT_UNAVAILABLE": "the grant, its client or its provider was changed or held meanwhile",
-    "NOT_COMPLETED": "the login was not completed in time",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Logins:
-    """AuthorizationService as a person's command calls it."""
-
-    broker: Broker
-    stub: authorization_pb2_grpc.AuthorizationServiceStub
-
-    def start(
-        self, request: authorization_pb2.StartAuthorizationRequest
-    ) -> authorization_pb2.StartAuthorizationResponse:
-        """Open a login."""
-        return self.broker.call(self.stub.StartAuthorization, request)
-
-    def get(self, flow_id: str) -> authorization_pb2.Authorization:
-        """Wait a while for the login to get further."""
-        request = authorization_pb2.GetAuthorizationRequest(flow_id=flow_id, wait=Duration(seconds=WAIT))
-        return self.broker.call(self.stub.GetAuthorization, request).authorization
-
-    def complete(self, flow_id: str, code: str, redirect_uri: str) -> authorization_pb2.Authorization:
-        """Bring the provider's code of a direct login."""
-        direct = authorization_pb2.DirectCode(flow_id=flow_id, code=code, redirect_uri=redirect_uri)
-        request = authorization_pb2.CompleteAuthorizationRequest(direct=direct)
-        return self.broker.call(self.stub.CompleteAuthorization, request).authorization
-
-    def cancel(self, flow_id: str) -> None:
-        """End the login, as far as the broker can be told."""
-        with suppress(BrokerError):
-            self.broker.call(
-                self.stub.CancelAuthorization, authorization_pb2.CancelAuthorizationRequest(flow_id=flow_id)
-            )
+from broker.cli.progress import Progress
 
 
 def login(  # noqa: PLR0913 - each is an option
@@ -106,57 +43,58 @@ def login(  # noqa: PLR0913 - each is an option
     json: Json = False,
 ) -> None:
     """Have a person log in at the grant's provider; Ctrl-C cancels the login."""
-    if terminal != (redirect_uri is not None):
-        raise CommandError("--terminal and --redirect-uri go together", 2)
+    _check_options(redirect_uri, terminal=terminal)
     request = authorization_pb2.StartAuthorizationRequest(grant=grant, scopes=scope or (), any_subject=any_subject)
     if redirect_uri is not None:
         request.direct.redirect_uri = redirect_uri
-    with Access(address, api_key_file).open() as opened:
-        logins = Logins(opened, authorization_pb2_grpc.AuthorizationServiceStub(opened.channel))
-        started = logins.start(request)
-        with _cancelling(logins, started.flow_id):
-            if terminal:
-                from broker.cli.terminal_login import log_in  # noqa: PLC0415 - the SDK, for this alone
-
-                ended = logins.complete(started.flow_id, log_in(started.direct), started.direct.redirect_uri)
-            else:
-                _show(started, opens=browser)
-                ended = _followed(logins, started)
+    with _sigterm_interrupts(), Access(address, api_key_file).open() as opened, Progress() as progress:
+        begun = Login.start(opened, request, progress)
+        try:
+            ended = _log_in_here(begun) if terminal else _log_in_by_browser(begun, opens=browser)
+        except BaseException:
+            progress.end()
+            print_error(begun.cancel())
+            raise
     _tell(ended, as_json=json)
 
 
-def _show(started: authorization_pb2.StartAuthorizationResponse, *, opens: bool) -> None:
-    """Tell where the person goes; the link and the code are for whoever sits here."""
-    code = started.short_code
+def _check_options(redirect_uri: str | None, *, terminal: bool) -> None:
+    """Refuse options that do not go together, before anything is started.
+
+    Raises:
+        CommandError: they do not.
+    """
+    if terminal and redirect_uri is None:
+        told = "--terminal needs --redirect-uri: one that the client has, to the letter; the provider compares it"
+        raise CommandError(told, 2)
+    if redirect_uri is not None and not terminal:
+        raise CommandError("--redirect-uri is for --terminal alone", 2)
+    if terminal and not sys.stdin.isatty():
+        raise CommandError("--terminal asks for a password: it needs a terminal as its input", 2)
+
+
+def _log_in_here(begun: Login) -> authorization_pb2.Authorization:
+    """Take the provider's direct steps here, and bring the broker the code that they end with."""
+    from broker.cli.terminal_login import log_in  # noqa: PLC0415 - the SDK, for this alone
+
+    return begun.bring(log_in(begun.started.direct))
+
+
+def _log_in_by_browser(begun: Login, *, opens: bool) -> authorization_pb2.Authorization:
+    """Show link and code, which are for whoever sits here, and wait until somebody used them."""
+    started, code = begun.started, begun.started.short_code
     print_error(f"Open this page within {round(started.lifetime.seconds / 60)} minutes, and type the code there:\n")
-    print_error(f"    {started.authorization_url}\n    code: {code[:4]}-{code[4:]}\n")
-    if opens and sys.stderr.isatty():
+    print_error(f"    {started.authorization_url}\n\n    {code[:4]}-{code[4:]}\n")
+    if opens and sys.stderr.isatty() and _has_display():
         with suppress(webbrowser.Error):
             webbrowser.open(started.authorization_url)
+    return begun.follow()
 
 
-def _followed(logins: Logins, started: authorization_pb2.StartAuthorizationResponse) -> authorization_pb2.Authorization:
-    """Wait for the end and say how far it is; a broker that is away for a while is waited for."""
-    give_up = time.monotonic() + started.lifetime.seconds + WAIT
-    stage = ""
-    while True:
-        try:
-            told = logins.get(started.flow_id)
-        except BrokerError as error:
-            if error.status is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > give_up:
-                raise
-            stage = _say("the broker is away; waiting for it", stage)
-            time.sleep(PATIENCE)
-            continue
-        if told.state not in STAGES:
-            return told
-        stage = _say(STAGES[told.state], stage)
-
-
-def _say(stage: str, before: str) -> str:
-    if stage != before:
-        print_error(f"{stage} …")
-    return stage
+def _has_display() -> bool:
+    """Tell whether a browser would have a window: one that has none would take this terminal."""
+    named = any(os.environ.get(name) for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"))
+    return named or sys.platform == "darwin"
 
 
 def _tell(ended: authorization_pb2.Authorization, *, as_json: bool) -> None:
@@ -165,19 +103,18 @@ def _tell(ended: authorization_pb2.Authorization, *, as_json: bool) -> None:
     Raises:
         CommandError: nothing was connected.
     """
-    if ended.state != authorization_pb2.AUTHORIZATION_STATE_CONNECTED:
-        name = authorization_pb2.AuthorizationFailure.Name(ended.failure).removeprefix("AUTHORIZATION_FAILURE_")
-        raise CommandError(f"not connected: {FAILURES.get(name, 'the login is not over')} [{name}]")
     if as_json:
         print_json(to_dict(ended))
-        return
-    whose = f" as {ended.subject}" if ended.subject else ""
-    print_line(f"connected: the grant {ended.grant}{whose}, granted {' '.join(ended.provider_scopes)}")
+    if ended.state != authorization_pb2.AUTHORIZATION_STATE_CONNECTED:
+        raise CommandError(f"not connected: {describe_failure(ended)}")
+    if not as_json:
+        whose = f" as {ended.subject}" if ended.subject else ""
+        print_line(f"connected: the grant {ended.grant}{whose}, granted {' '.join(ended.provider_scopes)}")
 
 
 @contextmanager
-def _cancelling(logins: Logins, flow_id: str) -> Iterator[None]:
-    """Cancel the login when the block is left before its end, by Ctrl-C or SIGTERM among others."""
+def _sigterm_interrupts() -> Iterator[None]:
+    """Have SIGTERM do what Ctrl-C does, for the length of the block."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -185,9 +122,5 @@ def _cancelling(logins: Logins, flow_id: str) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
-    except BaseException:
-        logins.cancel(flow_id)
-        print_error("the login is cancelled")
-        raise
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -33,7 +33,8 @@ class ScriptedBroker:
     Attributes:
         calls: the RPCs called, with their requests.
         bearers: the authorization metadata of each.
-        refusal: the status every call is refused with, when set.
+        refusal: the status calls are refused with, when set.
+        refused: the one RPC that is; empty: every one.
     """
 
     address: str = ""
@@ -41,14 +42,15 @@ class ScriptedBroker:
     bearers: list[str] = field(default_factory=list)
     answers: dict[str, list[Message]] = field(default_factory=dict)
     refusal: Status | None = None
+    refused: str = ""
 
     def answer(self, name: str, response: Message) -> None:
         """Script the next answer of an RPC; the last one stays."""
         self.answers.setdefault(name, []).append(response)
 
-    def refuse(self, status: grpc.StatusCode, message: str, *details: Message) -> None:
-        """Refuse every call from now on."""
-        self.refusal = Status(code=status.value[0], message=message)
+    def refuse(self, status: grpc.StatusCode, message: str, *details: Message, name: str = "") -> None:
+        """Refuse every call from now on, or every one of the RPC of this name."""
+        self.refusal, self.refused = Status(code=status.value[0], message=message), name
         for detail in details:
             packed = AnyMessage()
             packed.Pack(detail)
@@ -60,7 +62,7 @@ class ScriptedBroker:
         copy.CopyFrom(request)
         self.calls.append((method.name, copy))
         self.bearers.append(str(dict(context.invocation_metadata()).get("authorization", "")))
-        if self.refusal is not None:
+        if self.refusal is not None and self.refused in {"", method.name}:
             context.set_trailing_metadata((("grpc-status-details-bin", self.refusal.SerializeToString()),))
             context.abort(CODES[self.refusal.code], self.refusal.message)
         scripted = self.answers.get(method.name, [])

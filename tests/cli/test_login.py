@@ -1,91 +1,69 @@
-"""`login`: what a person is told, how it ends, and where the secrets of a login in the terminal go."""
+"""`login`: what a person is told, what a program is, and how it ends."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import pty
-import select
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import grpc
 import pytest
-import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 
 from aries.broker.v1 import authorization_pb2
-from broker.cli.login import FAILURES
-from broker.sandbox import SandboxConfig
-from broker.sandbox.config import ClientSeed, UserSeed
+from broker.cli.access import Access
+from broker.cli.login_calls import Login
+from broker.cli.login_texts import AWAY, CANCELLED, FAILURES, NOT_CANCELLED, describe_cancelled
+from broker.cli.progress import Progress
 from tests.cli.conftest import Command, ScriptedBroker
-from tests.support.sandbox import SandboxDriver, running_sandbox
+from tests.cli.logins import CONNECTED, STARTED, URL, answers, told
+from tests.support.world import BrokerError
 
-URL = "https://broker.example/connect/canary-flow"
-CODE = "BCDFGHJK"
-PASSWORD = "canary-password"
-MFA_CODE = "246810"
 REDIRECT = "http://127.0.0.1:8080/terminal"
-STARTED = authorization_pb2.StartAuthorizationResponse(
-    flow_id="canary-flow", authorization_url=URL, short_code=CODE, lifetime=Duration(seconds=600)
-)
-PATIENCE = 20.0
-
-
-def told(state: str, failure: str = "UNSPECIFIED", **fields: object) -> authorization_pb2.Authorization:
-    """Return a login as the broker tells of it."""
-    return authorization_pb2.Authorization(
-        grant="desk",
-        state=authorization_pb2.AuthorizationState.Value(f"AUTHORIZATION_STATE_{state}"),
-        failure=authorization_pb2.AuthorizationFailure.Value(f"AUTHORIZATION_FAILURE_{failure}"),
-        **fields,  # type: ignore[arg-type]  # its fields
-    )
-
-
-CONNECTED = told("CONNECTED", subject="ada", provider_scopes=["account:information", "order:execution"])
-
-
-def answers(broker: ScriptedBroker, *logins: authorization_pb2.Authorization) -> None:
-    """Script how a login goes on."""
-    broker.answer("StartAuthorization", STARTED)
-    for login in logins:
-        broker.answer("GetAuthorization", authorization_pb2.GetAuthorizationResponse(authorization=login))
 
 
 def test_a_person_is_told_where_to_go_and_how_far_it_is(broker: ScriptedBroker, command: Command) -> None:
-    """Link, code and progress on stderr; the end alone on stdout."""
+    """Link, code and progress on stderr, where nobody sits a line for each change; the end alone on stdout."""
     answers(broker, told("STARTED"), told("STARTED"), told("CONFIRMED"), told("EXCHANGING"), CONNECTED)
 
     ended = command("login", "desk", "--scope", "read", "--scope", "trade")
 
     assert "connected: the grant desk as ada, granted account:information order:execution\n" == ended.out
     assert 0 == ended.code
-    assert [URL, "BCDF-GHJK"] == [word for word in ended.err.split() if word in {URL, "BCDF-GHJK"}]
     assert [
-        "waiting for the page to be opened and confirmed …",
+        "Open this page within 10 minutes, and type the code there:",
+        URL,
+        "BCDF-GHJK",
+        "waiting for the page to be opened and the code to be typed …",
         "waiting for the login at the provider …",
         "taking in what the provider gave …",
-    ] == [line for line in ended.err.splitlines() if line.endswith("…")]
+    ] == [line.strip() for line in ended.err.splitlines() if line]
     (name, request), *_ = broker.calls
     expected = authorization_pb2.StartAuthorizationRequest(grant="desk", scopes=["read", "trade"])
     assert ("StartAuthorization", expected) == (name, request)
 
 
-def test_json_is_what_became_of_it(broker: ScriptedBroker, command: Command) -> None:
+@pytest.mark.parametrize(
+    ("end", "code", "fields"),
+    [
+        (CONNECTED, 0, ("AUTHORIZATION_STATE_CONNECTED", "AUTHORIZATION_FAILURE_UNSPECIFIED", "ada")),
+        (told("FAILED", "DENIED"), 1, ("AUTHORIZATION_STATE_FAILED", "AUTHORIZATION_FAILURE_DENIED", "")),
+    ],
+    ids=["connected", "failed"],
+)
+def test_json_is_what_became_of_it(
+    broker: ScriptedBroker,
+    command: Command,
+    end: authorization_pb2.Authorization,
+    code: int,
+    fields: tuple[str, str, str],
+) -> None:
     """One object, with neither link nor code in it."""
-    answers(broker, CONNECTED)
+    answers(broker, told("STARTED"), end)
 
     ended = command("login", "desk", "--json", "--any-subject")
 
     printed = json.loads(ended.out)
-    assert ("desk", "AUTHORIZATION_STATE_CONNECTED", "ada") == (printed["grant"], printed["state"], printed["subject"])
-    assert "canary" not in ended.out
+    assert (code, fields) == (ended.code, (printed["state"], printed["failure"], printed["subject"]))
+    assert [] == [secret for secret in ("canary", URL, "BCDF") if secret in ended.out]
     assert broker.calls[0][1] == authorization_pb2.StartAuthorizationRequest(grant="desk", any_subject=True)
 
 
@@ -116,164 +94,117 @@ def test_a_refused_start_is_told(broker: ScriptedBroker, command: Command) -> No
     assert "there is no such grant" in ended.err
 
 
-@pytest.mark.parametrize("options", [("--terminal",), ("--redirect-uri", REDIRECT)])
-def test_a_login_in_the_terminal_needs_its_redirect_uri(
-    broker: ScriptedBroker, command: Command, options: tuple[str, ...]
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--terminal",), "--terminal needs --redirect-uri"),
+        (("--redirect-uri", REDIRECT), "is for --terminal alone"),
+        (("--terminal", "--redirect-uri", REDIRECT), "it needs a terminal"),
+    ],
+    ids=["no redirect URI", "no terminal login", "nobody sits here"],
+)
+def test_a_login_in_the_terminal_that_cannot_be_is_not_started(
+    broker: ScriptedBroker, command: Command, options: tuple[str, ...], text: str
 ) -> None:
-    """Asked for wrongly, nothing is started."""
-    assert (2, []) == (command("login", "desk", *options).code, broker.calls)
+    """It says why."""
+    ended = command("login", "desk", *options)
+
+    assert (2, True, []) == (ended.code, text in ended.err, broker.calls)
 
 
-# --- in a process of its own -----------------------------------------------------------------------------------------
+def test_a_broker_that_stays_away_is_not_waited_for_longer_than_the_login_is_open(
+    broker: ScriptedBroker, command: Command
+) -> None:
+    """Then its error is told."""
+    answers(broker)
+    broker.answers["StartAuthorization"] = [
+        authorization_pb2.StartAuthorizationResponse(flow_id="canary-flow", lifetime=Duration(seconds=1))
+    ]
+    broker.refuse(grpc.StatusCode.UNAVAILABLE, "going away", name="GetAuthorization")
+
+    stopped = command("login", "desk")
+
+    assert 1 == stopped.code
+    assert [f"{AWAY} …", CANCELLED, "error: going away [UNAVAILABLE]"] == stopped.err.splitlines()[-3:]
 
 
-class Terminal:
-    """A command at a terminal of its own, and what it showed."""
+def test_a_broker_that_does_not_tell_any_more_ends_the_wait(broker: ScriptedBroker, command: Command) -> None:
+    """A refusal does not go away by waiting."""
+    answers(broker)
+    broker.refuse(grpc.StatusCode.PERMISSION_DENIED, "no such login", name="GetAuthorization")
 
-    def __init__(self, process: subprocess.Popen[bytes], leader: int) -> None:
-        self.process = process
-        self.shown = ""
-        self._leader = leader
+    ended = command("login", "desk")
 
-    def expect(self, text: str) -> None:
-        """Read on until a text is shown."""
-        give_up = time.monotonic() + PATIENCE
-        while text not in self.shown:
-            assert time.monotonic() < give_up, self.shown
-            assert self._read(), self.shown
-
-    def type(self, text: str) -> None:
-        """Type a line."""
-        os.write(self._leader, f"{text}\n".encode())
-
-    def end(self) -> int:
-        """Read on until the command's end; return its exit code."""
-        while self._read():
-            pass
-        return self.process.wait(PATIENCE)
-
-    def _read(self) -> bool:
-        """Read what there is; False once there is nothing more to come."""
-        if not select.select([self._leader], [], [], 0.1)[0]:
-            return self.process.poll() is None
-        try:
-            self.shown += os.read(self._leader, 4096).decode()
-        except OSError:  # nobody has the terminal any more
-            return False
-        return True
-
-
-@contextmanager
-def terminal(folder: Path, *arguments: str) -> Iterator[Terminal]:
-    """Run a command at a terminal for the length of the block."""
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-m", "broker.cli", *arguments],
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-        cwd=folder,
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "BROWSER": "true"},
-    )
-    os.close(follower)
-    try:
-        yield Terminal(process, leader)
-    finally:
-        process.kill()
-        process.wait()
-        os.close(leader)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_login_is_cancelled(broker: ScriptedBroker, tmp_path: Path, number: int) -> None:
-    """The broker is told, and the command ends as interrupted ones do."""
-    answers(broker, told("STARTED"))
-    with terminal(tmp_path, "login", "desk", "--no-browser") as shown:
-        shown.expect("waiting for the page")
-        shown.process.send_signal(number)
-        assert 130 == shown.end()
-    assert "the login is cancelled" in shown.shown
-    cancelled = [request for name, request in broker.calls if name == "CancelAuthorization"]
-    assert [authorization_pb2.CancelAuthorizationRequest(flow_id="canary-flow")] == cancelled
-
-
-@pytest_asyncio.fixture
-async def sandbox() -> AsyncIterator[SandboxDriver]:
-    """A provider with direct steps, and one person with a phone."""
-    client = ClientSeed("desk-app", "secret", redirect_uris=(REDIRECT,))
-    person = UserSeed(1001, "ada@example.com", password=PASSWORD, mfa=True, mfa_code=MFA_CODE)
-    async with running_sandbox(SandboxConfig(clients=(client,), users=(person,))) as driver:
-        yield driver
-
-
-def direct(broker: ScriptedBroker, sandbox: SandboxDriver) -> None:
-    """Script a direct login at the sandbox."""
-    start = authorization_pb2.DirectLoginStart(
-        url=f"{sandbox.url}/v1/oauth2/authorize",
-        client_id="desk-app",
-        redirect_uri=REDIRECT,
-        scope="account:information user:information",
-        code_challenge="c" * 43,
-    )
-    started = authorization_pb2.StartAuthorizationResponse(
-        flow_id="canary-flow", lifetime=Duration(seconds=600), direct=start
-    )
-    broker.answer("StartAuthorization", started)
-    done = authorization_pb2.CompleteAuthorizationResponse(authorization=CONNECTED)
-    broker.answer("CompleteAuthorization", done)
-
-
-def at_terminal(folder: Path, *typed: tuple[str, str]) -> tuple[int, str]:
-    """Run a login at a terminal, answering its questions; return its exit code and all it showed."""
-    everything = ""
-    with terminal(folder, "login", "desk", "--terminal", "--redirect-uri", REDIRECT) as shown:
-        for question, text in typed:
-            shown.expect(question)
-            everything, shown.shown = everything + shown.shown, ""
-            shown.type(text)
-        code = shown.end()
-    return code, everything + shown.shown
-
-
-async def test_a_person_logs_in_at_a_terminal(broker: ScriptedBroker, sandbox: SandboxDriver, tmp_path: Path) -> None:
-    """A wrong code may be followed by another; consent is asked in words; only the code that comes of it goes on."""
-    direct(broker, sandbox)
-    code, shown = await asyncio.to_thread(
-        at_terminal,
-        tmp_path,
-        ("E-mail address: ", "ada@example.com"),
-        ("Password: ", PASSWORD),
-        ("Code sent to your phone: ", "000000"),
-        ("Code sent to your phone: ", MFA_CODE),
-        ("for no: ", "yes"),
-    )
-    assert (0, True) == (code, "connected: the grant desk as ada" in shown), shown
-    assert "- account:information" in shown
-    ((_, bring),) = [call for call in broker.calls if call[0] == "CompleteAuthorization"]
-    assert isinstance(bring, authorization_pb2.CompleteAuthorizationRequest)
-    assert ("canary-flow", REDIRECT, True) == (bring.direct.flow_id, bring.direct.redirect_uri, bool(bring.direct.code))
-    told_of = "".join(str(request) for _, request in broker.calls)
-    for secret in (PASSWORD, MFA_CODE):
-        assert (False, False) == (secret in shown, secret in told_of)
-    assert (False, False) == (bring.direct.code in shown, "canary-flow" in shown)
+    assert (1, False) == (ended.code, AWAY in ended.err)
+    assert [CANCELLED, "error: no such login [PERMISSION_DENIED]"] == ended.err.splitlines()[-2:]
 
 
 @pytest.mark.parametrize(
-    ("typed", "text"),
+    ("login", "text"),
     [
-        ((("Password: ", "wrong"),), "does not know this e-mail address with this password"),
-        ((("Password: ", PASSWORD), ("phone: ", MFA_CODE), ("for no: ", "y")), "you did not agree"),
-        ((("Password: ", PASSWORD), *([("phone: ", "000000")] * 5)), "too many wrong tries"),
+        (told("FAILED", "CANCELLED"), CANCELLED),
+        (told("FAILED", "EXPIRED"), "there was nothing to cancel: the login had failed already"),
+        (told("CONNECTED"), "too late to cancel: the grant is connected"),
+        (told("EXCHANGING"), "too late to cancel: the provider has answered, and the broker goes on with that"),
+        (told("RECEIVED"), "too late to cancel: the provider has answered, and the broker goes on with that"),
     ],
-    ids=["password", "consent", "locked"],
+    ids=["cancelled", "failed", "connected", "exchanging", "received"],
 )
-async def test_a_login_at_a_terminal_that_fails_is_cancelled(
-    broker: ScriptedBroker, sandbox: SandboxDriver, tmp_path: Path, typed: tuple[tuple[str, str], ...], text: str
-) -> None:
-    """In our own words; nothing is completed, and nothing confirmed that was not agreed to."""
-    direct(broker, sandbox)
-    code, shown = await asyncio.to_thread(at_terminal, tmp_path, ("E-mail address: ", "ada@example.com"), *typed)
-    assert (1, True) == (code, text in shown), shown
-    assert ["StartAuthorization", "CancelAuthorization"] == [name for name, _ in broker.calls]
-    assert {} == sandbox.running.state.codes
+def test_what_became_of_cancelling_is_said_as_it_is(login: authorization_pb2.Authorization, text: str) -> None:
+    """A login that the provider answered is not cancelled."""
+    assert text == describe_cancelled(login)
+
+
+# --- the code of a direct login --------------------------------------------------------------------------------------
+
+
+def brought(broker: ScriptedBroker) -> authorization_pb2.Authorization:
+    """Start a login, and bring a code."""
+    broker.answer("StartAuthorization", STARTED)
+    with Access(broker.address).open() as opened, Progress() as progress:
+        request = authorization_pb2.StartAuthorizationRequest(grant="desk")
+        return Login.start(opened, request, progress).bring("canary-code")
+
+
+def get_answers(broker: ScriptedBroker, *logins: authorization_pb2.Authorization) -> None:
+    """Script what GetAuthorization tells."""
+    for login in logins:
+        broker.answer("GetAuthorization", authorization_pb2.GetAuthorizationResponse(authorization=login))
+
+
+@pytest.mark.parametrize("status", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"])
+def test_a_code_that_was_taken_in_without_an_answer_is_followed(broker: ScriptedBroker, status: str) -> None:
+    """It is not brought again: the broker has it."""
+    broker.refuse(grpc.StatusCode[status], "late", name="CompleteAuthorization")
+    get_answers(broker, told("EXCHANGING"), told("RECEIVED"), CONNECTED)
+
+    assert CONNECTED == brought(broker)
+    assert 1 == [name for name, _ in broker.calls].count("CompleteAuthorization")
+
+
+def test_a_code_that_did_not_arrive_is_an_error(broker: ScriptedBroker) -> None:
+    """The broker still waits for it."""
+    broker.refuse(grpc.StatusCode.UNAVAILABLE, "away", name="CompleteAuthorization")
+    get_answers(broker, told("STARTED"))
+
+    with pytest.raises(BrokerError, match=r"^away$"):
+        brought(broker)
+
+
+def test_a_login_that_is_not_over_with_its_code_is_followed(broker: ScriptedBroker) -> None:
+    """What was received is made the grant's a little later."""
+    received = authorization_pb2.CompleteAuthorizationResponse(authorization=told("RECEIVED"))
+    broker.answer("CompleteAuthorization", received)
+    get_answers(broker, told("RECEIVED"), CONNECTED)
+
+    assert CONNECTED == brought(broker)
+
+
+def test_a_broker_that_cannot_be_told_to_cancel_is_no_further_error(broker: ScriptedBroker) -> None:
+    """The login ends by itself."""
+    broker.answer("StartAuthorization", STARTED)
+    broker.refuse(grpc.StatusCode.UNAVAILABLE, "away", name="CancelAuthorization")
+    with Access(broker.address).open() as opened, Progress() as progress:
+        request = authorization_pb2.StartAuthorizationRequest(grant="desk")
+
+        assert NOT_CANCELLED == Login.start(opened, request, progress).cancel()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import fcntl
 import functools
 import gc
 import json
@@ -22,6 +23,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -94,13 +96,16 @@ class _Protocol(asyncio.StreamReaderProtocol):
         self._closed_event.set()
 
 
-async def start_forked(program: Sequence[str], env: Mapping[str, str]) -> ForkedProcess:
-    """Start `python -m` of a program's words, with an environment, on a loop that outlives it."""
+async def start_forked(program: Sequence[str], env: Mapping[str, str], *, terminal: int | None = None) -> ForkedProcess:
+    """Start `python -m` of a program's words, with an environment, on a loop that outlives it.
+
+    Given a terminal's descriptor it reads and writes there, and Ctrl-C typed there is its own.
+    """
     stdout, its_stdout = await _pipe()
     status, its_status = await _pipe()
     try:
         request = json.dumps({"program": list(program), "env": dict(env), "folder": os.getcwd()}).encode()  # noqa: PTH109
-        descriptors = array.array("i", [its_stdout, its_status])
+        descriptors = array.array("i", [its_stdout, its_status, *([] if terminal is None else [terminal])])
         _loaded()[0].sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
     finally:
         os.close(its_stdout)
@@ -134,13 +139,14 @@ def _loaded() -> tuple[socket.socket, subprocess.Popen[bytes]]:
 def _serve(requests: socket.socket) -> NoReturn:
     """Load what brokers need, then fork for each request until the test process is gone."""
     import broker.cli.app  # noqa: PLC0415 - what is loaded once for all
+    import broker.cli.terminal_login  # noqa: PLC0415 - the same
     import broker.main  # noqa: F401, PLC0415 - the same
 
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are nobody's to wait for
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the test run's
     while True:
-        request, ancillary, _, _ = requests.recvmsg(MOST, socket.CMSG_SPACE(2 * array.array("i").itemsize))
+        request, ancillary, _, _ = requests.recvmsg(MOST, socket.CMSG_SPACE(3 * array.array("i").itemsize))
         if not request:
             os._exit(0)
         descriptors = array.array("i")
@@ -153,28 +159,33 @@ def _serve(requests: socket.socket) -> NoReturn:
             os.close(descriptor)
 
 
-def _keep(request: dict[str, object], stdout: int, status: int) -> NoReturn:
+def _keep(request: dict[str, object], stdout: int, status: int, terminal: int | None = None) -> NoReturn:
     """Start the program, tell its id, wait for it, tell its exit code."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()
     if pid == 0:
         os.close(status)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        _become(request, stdout)
+        if terminal is not None:
+            os.setsid()
+            fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+        _become(request, stdout, terminal)
     os.close(stdout)
+    if terminal is not None:
+        os.close(terminal)  # it hangs up with the program
     os.write(status, f"{pid}\n".encode())
     _, ended = os.waitpid(pid, 0)
     os.write(status, f"{os.waitstatus_to_exitcode(ended)}\n".encode())
     os._exit(0)
 
 
-def _become(request: dict[str, object], stdout: int) -> NoReturn:
+def _become(request: dict[str, object], stdout: int, terminal: int | None) -> NoReturn:
     """Run the program as `python -m` does, and end with its exit code."""
     program, env, folder = request["program"], request["env"], request["folder"]
     if not (isinstance(program, list) and isinstance(env, dict) and isinstance(folder, str)):
         os._exit(70)
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for number, descriptor in enumerate((nothing, stdout, stdout)):
+    for number, descriptor in enumerate((nothing, stdout, stdout) if terminal is None else (terminal,) * 3):
         os.dup2(descriptor, number)
     os.chdir(folder)
     os.environ.clear()

@@ -10,7 +10,7 @@ from typing import Final
 from aries_broker import Token
 from aries_exchange.broker_authorization import BrokerAuthorization, Connected
 from aries_exchange.broker_tokens import EVERY_USE, BrokerTokens
-from aries_exchange.direct_login import AuthResponse, Consent, DirectLogin, LoginRequest, MfaResult, refuse
+from aries_exchange.direct_login import AuthResponse, Consent, DirectLogin, LoginRequest, MfaResult, asking, refuse
 from aries_exchange.errors import AriesAPIError
 from aries_exchange.pkce import check_challenge, check_verifier
 from aries_exchange.scopes import SCOPES, build_scope
@@ -110,13 +110,13 @@ class BrokerOAuth2:
             start.scope,
             start.code_challenge,
         )
-        response = self._login.begin(request, consent)
+        response = self._login.begin(request, asking(consent))
         self._remember(response.session_token or response.authorization_code, start.flow_id)
         return response
 
     def verify_mfa(self, code: str, session_token: str, *, consent: Consent | None = None) -> MfaResult:
         """Go on with the code from the person's phone."""
-        result = self._login.verify(code, session_token, consent)
+        result = self._login.verify(code, session_token, None if consent is None else asking(consent))
         with self._lock:
             flow_id = self._flow_ids.pop(session_token)
         self._remember(result.authorization_code, flow_id)

@@ -13,11 +13,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from aries_exchange.errors import AriesAPIError, ConsentRefusedError
 from aries_exchange.fields import Body, optional_text, text, texts, truth
-from aries_exchange.transport import Request, Transport
+from aries_exchange.transport import Request
 
 AUTHORIZE_PATH: Final = "/v1/oauth2/authorize"
 MAX_OPEN: Final = 1_000
@@ -32,6 +32,42 @@ def refuse(scopes: tuple[str, ...]) -> bool:
     """Refuse: nobody asked the person."""
     del scopes
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is about to be confirmed in the person's name.
+
+    Attributes:
+        client_name: who wants it, as the person knows it; empty where the reply does not say.
+        scopes: what is wanted.
+        consent_required: whether the person has to be asked; else they allowed it before.
+    """
+
+    client_name: str
+    scopes: tuple[str, ...]
+    consent_required: bool
+
+
+Agree = Callable[[Wish], bool]
+"""Decides whether to go on and confirm; only True is a yes."""
+
+
+def asking(consent: Consent) -> Agree:
+    """Return what asks for the scopes alone, and nobody who allowed them before."""
+    return lambda wish: not wish.consent_required or consent(wish.scopes)
+
+
+class Sender(Protocol):
+    """What steps are sent by."""
+
+    def send(self, request: Request) -> Mapping[str, Any]:
+        """Send it once, and return the JSON object that was answered.
+
+        Raises:
+            AriesAPIError: it was refused, or there was no whole answer.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +136,14 @@ class _Step:
 
     next_step: str = field(repr=False)
     is_mfa: bool
-    consent_required: bool
-    scopes: tuple[str, ...]
+    wish: Wish
 
     @classmethod
     def parse(cls, body: Body) -> _Step:
         # Whatever is not a clear no asks the person.
         needed = body.get("consent_required") is not False
-        return cls(text(body, "next_step_auth_id"), truth(body, "is_mfa"), needed, texts(body, "scopes"))
+        wish = Wish(optional_text(body, "client_name"), texts(body, "scopes"), needed)
+        return cls(text(body, "next_step_auth_id"), truth(body, "is_mfa"), wish)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,35 +152,35 @@ class _Open:
 
     url: str
     redirect_uri: str
-    consent: Consent
+    agree: Agree
 
 
 class DirectLogin:
     """The logins of one client; safe to share between threads."""
 
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
         self._lock = threading.Lock()
         self._open: OrderedDict[str, _Open] = OrderedDict()
 
-    def begin(self, request: LoginRequest, consent: Consent) -> AuthResponse:
+    def begin(self, request: LoginRequest, agree: Agree) -> AuthResponse:
         """Show email and password, and go on to the end where no code is wanted.
 
         Raises:
             AriesAPIError: it was refused.
             ConsentRefusedError: the person did not agree.
         """
-        login = _Open(request.url, request.redirect_uri, consent)
+        login = _Open(request.url, request.redirect_uri, agree)
         step = self._step(login, "", request.as_body(), (request.password,))
         if not step.is_mfa:
-            return AuthResponse(mfa_required=False, authorization_code=self._confirm(login, step, consent))
+            return AuthResponse(mfa_required=False, authorization_code=self._confirm(login, step, agree))
         with self._lock:
             self._open[step.next_step] = login
             while len(self._open) > MAX_OPEN:
                 self._open.popitem(last=False)
         return AuthResponse(mfa_required=True, session_token=step.next_step)
 
-    def verify(self, code: str, session_token: str, consent: Consent | None) -> MfaResult:
+    def verify(self, code: str, session_token: str, agree: Agree | None = None) -> MfaResult:
         """Show the code and go on to the end; a wrong code may be followed by another as long as Aries takes one.
 
         Raises:
@@ -163,11 +199,11 @@ class DirectLogin:
         step = self._step(login, "/mfa", body, (session_token, code))
         with self._lock:
             self._open.pop(session_token, None)
-        return MfaResult(self._confirm(login, step, consent or login.consent))
+        return MfaResult(self._confirm(login, step, agree or login.agree))
 
-    def _confirm(self, login: _Open, step: _Step, consent: Consent) -> str:
-        """Ask the person where that is required, and return the authorization code."""
-        if step.consent_required and consent(step.scopes) is not True:
+    def _confirm(self, login: _Open, step: _Step, agree: Agree) -> str:
+        """Confirm what the person agrees to, and return the authorization code."""
+        if agree(step.wish) is not True:
             raise ConsentRefusedError(403, "the person has not agreed to the scopes that are asked for")
         answered = self._send(login, "/confirm", {"next_step_auth_id": step.next_step}, (step.next_step,))
         if optional_text(answered, "redirect_uri") not in {"", login.redirect_uri}:
@@ -179,7 +215,7 @@ class DirectLogin:
         return _parse(lambda: _Step.parse(answered))
 
     def _send(self, login: _Open, path: str, body: Mapping[str, Any], secrets: tuple[str, ...]) -> Mapping[str, Any]:
-        return self._transport.send(Request("POST", login.url + path, body, secrets=secrets))
+        return self._sender.send(Request("POST", login.url + path, body, secrets=secrets))
 
 
 T = TypeVar("T")

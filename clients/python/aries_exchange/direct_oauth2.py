@@ -12,6 +12,7 @@ from aries_exchange.direct_login import (
     DirectLogin,
     LoginRequest,
     MfaResult,
+    asking,
     refuse,
 )
 from aries_exchange.lineages import Lineages
@@ -85,8 +86,8 @@ class DirectOAuth2:
             "" if scope is None else build_scope(scope),
             code_challenge,
         )
-        return self._login.begin(request, consent)
+        return self._login.begin(request, asking(consent))
 
     def verify_mfa(self, code: str, session_token: str, *, consent: Consent | None = None) -> MfaResult:
         """Go on with the code from the person's phone."""
-        return self._login.verify(code, session_token, consent)
+        return self._login.verify(code, session_token, None if consent is None else asking(consent))

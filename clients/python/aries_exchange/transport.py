@@ -56,9 +56,17 @@ class _Answer:
 class Transport:
     """Sends requests over kept connections; safe to share between threads."""
 
-    def __init__(self, timing: Timing) -> None:
-        """Set it up; connections are made when they are needed."""
+    def __init__(self, timing: Timing, *, max_body: int = MAX_BODY, proxies: bool = True) -> None:
+        """Set it up; connections are made when they are needed.
+
+        Args:
+            timing: the time replies may take is taken by it.
+            max_body: longest reply, in bytes.
+            proxies: whether the environment says by which proxy TLS goes, and which authorities are trusted.
+        """
         self._timing = timing
+        self._max_body = max_body
+        self._proxies = proxies
         self._lock = threading.Lock()
         self._clients: dict[bool, httpx2.Client] = {}
 
@@ -92,7 +100,7 @@ class Transport:
                 self._clients[tls] = httpx2.Client(
                     timeout=httpx2.Timeout(REPLY_SECONDS, connect=CONNECT_SECONDS),
                     verify=True if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-                    trust_env=tls,
+                    trust_env=tls and self._proxies,
                     follow_redirects=False,
                     # Several people may log in through one client: none gets another's cookie.
                     cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
@@ -119,7 +127,7 @@ class Transport:
         body = bytearray()
         for chunk in response.iter_bytes():
             body += chunk
-            if len(body) > MAX_BODY or self._timing.monotonic() > ends_at:
+            if len(body) > self._max_body or self._timing.monotonic() > ends_at:
                 message = "the answer is too long"
                 raise httpx2.ReadError(message)
         return bytes(body)
