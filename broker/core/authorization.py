@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Final
@@ -43,6 +44,8 @@ MOST_OPEN: Final = 32
 SHORT_CODE_LETTERS: Final = "BCDFGHJKLMNPQRSTVWXZ"
 """No vowels, so that no words come of it, and nothing that looks like another."""
 SHORT_CODE_LENGTH: Final = 8
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class Way(StrEnum):
@@ -228,6 +231,11 @@ def parse_bundle(bundle: Secret) -> ReceivedGrant:
 def digest(value: str) -> str:
     """Return SHA-256 in hexadecimal of a random value that is found by it; whoever reads the store learns nothing."""
     return hashlib.sha256(value.encode()).hexdigest()
+
+
+def is_digest(unverified_text: str) -> bool:
+    """Tell whether `unverified_text` can be a `digest`: nothing else is worth a look into the store."""
+    return _DIGEST.fullmatch(unverified_text) is not None
 
 
 def normal_short_code(unverified_text: str) -> str:

@@ -26,6 +26,7 @@ from broker.core.authorization import (
     digest,
     fail,
     give_code,
+    is_digest,
     normal_short_code,
     open_in,
 )
@@ -269,7 +270,7 @@ class Connect:
         Raises:
             ConnectError: there is none, or another browser has it.
         """
-        reading = await self._logins.find_login(result_id)
+        reading = await self._logins.find_login(result_id) if is_digest(result_id) else None
         if reading is None or not reading.login.browser or reading.login.browser != digest(browser):
             raise ConnectError(Obstacle.UNKNOWN)
         login = reading.login

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import structlog
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -48,7 +48,7 @@ class ConnectPages:
 
     def app(self) -> Starlette:
         """Return the application."""
-        return Starlette(
+        application = Starlette(
             routes=[
                 Route("/connect/{flow}", self._guarded(self._show), methods=["GET"]),
                 Route("/connect/{flow}", self._guarded(self._confirm), methods=["POST"]),
@@ -58,6 +58,8 @@ class ConnectPages:
             ],
             exception_handlers={404: self._nothing_here, 405: self._nothing_here},
         )
+        application.router.redirect_slashes = False  # to the Host that a request names, which is anybody's word
+        return application
 
     async def _show(self, request: Request) -> Response:
         browser, is_new = self._browser_of(request)
@@ -141,11 +143,15 @@ class ConnectPages:
 
     def _guarded(self, handler: Handler) -> Handler:
         async def answer(request: Request) -> Response:
+            if request.method == "HEAD":  # Starlette's own beside GET: who asks for no page may not open a login
+                return self._pages.obstacle(Obstacle.UNKNOWN)
             try:
                 await self._connect.admit(_address(request))
                 return await handler(request)
             except ConnectError as error:
                 return self._pages.obstacle(error.obstacle)
+            except ClientDisconnect:  # in the middle of a form, as anybody can: no error of ours, and nobody to tell
+                return Response(status_code=400)
             except OverloadedError:
                 return self._pages.problem("Too much is going on just now.", "Wait a moment and try again.", 429)
             except BrokerError as error:

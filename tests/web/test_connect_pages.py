@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import httpx2
 import pytest
+from starlette.types import Message
 
 from broker.core.authorization import Failure, LoginPhase, Obstacle, fail
 from broker.core.models import Origin, Policy
@@ -251,6 +252,47 @@ async def test_nothing_of_the_provider_is_repeated(live: Live) -> None:
     seen = str(back.headers) + page.text + str(page.headers)
     for text in ("odd", "words of theirs", CODE, asked(sent.headers["location"])["state"], RECEIVED):
         assert text not in seen
+
+
+async def test_the_host_header_leads_nowhere(live: Live) -> None:
+    """A slash too many is no link of ours, and nobody is sent on to the host that the request named."""
+    login = await live.logins.started()
+    answer = await live.http.get(f"{path_of(login)}/", headers={"host": "evil.example"})
+    assert (404, None) == (answer.status_code, answer.headers.get("location"))
+
+
+async def test_who_asks_for_no_page_opens_no_login(live: Live) -> None:
+    """HEAD neither takes a login for a browser nor spends the provider's answer."""
+    login = await live.logins.started()
+    heads = [await live.http.head(path_of(login))]
+    state = asked((await live.post(login)).headers["location"])["state"]
+    callback = f"/callback/aries?code={CODE}&state={state}"
+    heads.append(await live.http.head(callback, headers={"cookie": live.cookie}))
+    phase = (await live.logins.row(login)).phase
+    assert ([404, 404], LoginPhase.CONFIRMED) == ([head.status_code for head in heads], phase)
+
+
+@pytest.mark.parametrize("name", ["%00", "%ff%fe", "..%2f..%2fconnect", "A" * 64, "f" * 63])
+async def test_what_is_no_name_of_a_login_is_not_looked_for(live: Live, name: str) -> None:
+    """A store that is away, or that takes no NUL, is not asked."""
+    live.logins.world.store.away.add("find_login")
+    assert 404 == (await live.get(f"/login/{name}")).status_code
+
+
+async def test_a_form_that_breaks_off_is_no_error_of_ours(live: Live) -> None:
+    """Anybody can hang up in the middle of one: what serves the pages hears of no exception."""
+    pages = ConnectPages(live.logins.connect, PUBLIC).app()
+    sent: list[Message] = []
+
+    async def broken_off() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def keep(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/connect/any", "headers": [], "query_string": b""}
+    await pages(scope, broken_off, keep)
+    assert 400 == sent[0]["status"]
 
 
 async def test_names_are_text(live: Live) -> None:
