@@ -18,6 +18,7 @@ from broker.core.authorization import Authorization, Failure, ReceivedGrant, Way
 from broker.core.errors import BrokerError, GrantConflictError
 from broker.core.models import AbsentScope, Client, Grant, Provider
 from broker.core.oauth.causes import Cause
+from broker.core.oauth.echo import repeats_any
 from broker.core.oauth.id_token import subject_of
 from broker.core.oauth.reply import Outcome, Reading
 from broker.core.oauth.rfc6749 import AuthorizationCode
@@ -122,23 +123,29 @@ class ExchangeCode:
         failure = _failure(reading)
         if failure is not None or reading.refresh_token is None:
             return await self._failed(sending, failure or Failure.NO_REFRESH_TOKEN, trail)
-        received = await self._keep(sending, wish, reading, place, trail)
+        received = await self._keep(sending, wish, reading, prepared.secrets, place, trail)
         if received.facts.way is Way.APP and reading.tokens is not None:
             return received
         return await self._settle(received, trail)
 
-    async def _keep(
-        self, login: Authorization, wish: Wish, reading: Reading, place: int, trail: Trail
+    async def _keep(  # noqa: PLR0913 - the same
+        self,
+        login: Authorization,
+        wish: Wish,
+        reading: Reading,
+        sent: tuple[Secret, ...],
+        place: int,
+        trail: Trail,
     ) -> Authorization:
-        """Store what came, first and alone; return the login's row."""
+        """Store what came, first and alone; return the login's row. `sent` are the secrets that the request held."""
         if reading.refresh_token is None:  # pragma: no cover - the caller looked
             raise RuntimeError("nothing was received")
         tokens, provider = reading.tokens, wish.provider
-        got = ReceivedGrant(
-            reading.refresh_token,
-            None if tokens is None else tokens.access_token,
-            _subject(tokens, provider, wish.client),
-        )
+        subject = _subject(tokens, provider, wish.client)
+        access_token = None if tokens is None else tokens.access_token
+        if repeats_any(subject, (*sent, reading.refresh_token, access_token)):
+            subject = access_token = None  # a subject is shown: what calls a person by a secret of ours is not used
+        got = ReceivedGrant(reading.refresh_token, access_token, subject)
         sealed = await self._cipher.seal(
             got.bundle(LONGEST_BUNDLE), login.facts.binding("received", origin_of(provider.token_url))
         )

@@ -24,6 +24,7 @@ from broker.core.authorization import (
 from broker.core.errors import BrokerError, GrantConflictError
 from broker.core.grant_state import GrantState, Hold
 from broker.core.models import Client, Grant, Provider
+from broker.core.oauth.echo import repeats_any
 from broker.core.oauth.rfc7009 import TokenTypeHint
 from broker.core.sealing import refresh_token_binding
 from broker.core.secret import Secret
@@ -109,6 +110,8 @@ class SettleLogin:
         subject = received.subject
         if subject is None and received.access_token is not None:
             subject = await self._subjects.find(provider, received.access_token)
+        if repeats_any(subject, (received.refresh_token, received.access_token)):
+            return Failure.UNUSABLE_REPLY
         fingerprint = self._cipher.fingerprint(received.refresh_token)
         for _ in range(MAX_ROUNDS):
             grant = await self._grants.get_grant(login.facts.grant_id)
@@ -118,6 +121,8 @@ class SettleLogin:
                 return None
             if grant.subject not in {None, subject} and not login.facts.any_subject:
                 return Failure.SUBJECT_MISMATCH
+            if grant.subject is not None and subject is None:  # it would go on under the name of the one before
+                return Failure.UNUSABLE_REPLY
             if await self._landed(grant, received.refresh_token, subject, provider, trail) is not None:
                 return None
         raise GrantConflictError("the grant changed again and again while the login ended; it is tried again")

@@ -131,6 +131,22 @@ async def test_an_id_token_of_another_client_tells_nothing() -> None:
     assert "ada" == logins.subject()
 
 
+@pytest.mark.parametrize(
+    ("by", "echoed"),
+    [("id token", SECRET), ("id token", CODE), ("id token", RECEIVED), ("api", RECEIVED), ("api", "canary-at-0001")],
+)
+async def test_nobody_is_called_by_a_secret(by: str, echoed: str) -> None:
+    """A subject is shown to callers and on pages: one that repeats what we sent or were given is not taken."""
+    logins = await new_logins()
+    login, named = await logins.started(), f"person {echoed}."
+    if by == "api":
+        logins.subjects.answers = [named]
+    told = {"id_token": id_token(named)} if by == "id token" else {}
+    await logins.logged_in(login, gave(access_token="canary-at-0001", **told))
+    assert (failed("unusable_reply"), None) == (await logins.end(login), logins.subject())
+    assert [("refresh_token", RECEIVED)] == logins.world.endpoint.ended
+
+
 async def test_a_verifier_may_stand_for_the_secret() -> None:
     """Where the provider is configured so, our client only names itself."""
     logins = await new_logins(replace(LOGIN_PROVIDER, pkce_with_secret=False))
@@ -222,6 +238,7 @@ async def test_more_than_was_asked_is_connected_and_told() -> None:
         ("ada", "eve", False, failed("subject_mismatch")),
         ("ada", None, False, failed("subject_mismatch")),
         ("ada", "eve", True, CONNECTED),
+        ("ada", None, True, failed("unusable_reply")),
     ],
 )
 async def test_a_grant_stays_its_persons(

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from broker.core.secret import Secret
+
 LEAST_TELLING: Final = 12
 """Characters from which on a secret does not stand in a token by chance; shorter ones are compared whole."""
 
@@ -42,6 +44,11 @@ def repeats(token: str, secrets: Iterable[str]) -> bool:
         forms = {secret.encode(), secret.replace(" ", "+").encode()}
         (inside if len(secret) >= LEAST_TELLING else whole).update(forms)
     return any(view in whole or any(one in view for one in inside) for view in views(token.encode()))
+
+
+def repeats_any(text: str | None, secrets: Iterable[Secret | None]) -> bool:
+    """Tell the same of secrets still wrapped; where there is no text, or no secret, nothing is repeated."""
+    return text is not None and repeats(text, [secret.reveal() for secret in secrets if secret is not None])
 
 
 def views(token: bytes) -> Iterator[bytes]:

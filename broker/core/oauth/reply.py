@@ -33,7 +33,7 @@ from broker.core.errors import (
 )
 from broker.core.models import GrantType, Provider
 from broker.core.oauth.causes import Cause
-from broker.core.oauth.echo import repeats
+from broker.core.oauth.echo import repeats_any
 from broker.core.oauth.error_reply import error_code
 from broker.core.oauth.rfc6749 import HttpReply, SendFailure
 from broker.core.oauth.salvage import salvage_refresh_token
@@ -122,8 +122,7 @@ def refuse_echo(reading: Reading, secrets: Iterable[Secret], grant_type: GrantTy
     """
     if reading.tokens is None:
         return reading
-    ours = [secret.reveal() for secret in (*secrets, reading.refresh_token) if secret is not None]
-    if not repeats(reading.tokens.access_token.reveal(), ours):
+    if not repeats_any(reading.tokens.access_token.reveal(), (*secrets, reading.refresh_token)):
         return reading
     return _told(reading.outcome, Cause.ECHO, grant_type, saved=reading.refresh_token)
 
