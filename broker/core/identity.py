@@ -38,6 +38,12 @@ class CallerId:
         return f"{self.kind}:{self.subject}"
 
 
+def parse_caller(printed: str) -> CallerId:
+    """Return the caller id that prints so."""
+    kind, _, subject = printed.partition(":")
+    return CallerId(kind, subject)
+
+
 def is_subject(text: str) -> bool:
     """Tell whether `text` can be a subject: 1 to 255 printable ASCII characters."""
     return 0 < len(text) <= MAX_SUBJECT and all(" " < char <= "~" for char in text)

@@ -21,11 +21,12 @@ from broker.core.authorization import (
 )
 from broker.core.errors import GrantConflictError, InvalidRequestError, PolicyDeniedError
 from broker.core.identity import CallerId
-from broker.core.models import Client, Grant, LimitTarget, Provider
+from broker.core.models import LimitTarget
 from broker.core.secret import Secret
 from broker.flows.catalog_view import CatalogView
 from broker.flows.exchange_code import ExchangeCode
 from broker.flows.limits import charges_for, spend
+from broker.flows.login_standing import grant_of
 from broker.flows.settle_login import SettleLogin
 from broker.flows.trail import Trail
 from broker.ports import AuthorizationStore, Buckets, Clock, GrantStore, LoginReading
@@ -108,9 +109,11 @@ class CompleteAuthorization:
         if facts.way is not Way.DIRECT or facts.redirect_uri != redirect_uri:
             told = "must be that of a direct login, and its redirect URI the one it was begun with"
             raise InvalidRequestError(f"flow_id: {told}", fields={"flow_id": told})
-        found = await self._grant_of(login)
+        found = await grant_of(login, self._view, self._grants)
         if found is None:
-            raise GrantConflictError("the grant, its client or its provider changed since the login began")
+            raise GrantConflictError(
+                "the grant, its client, its provider or the right to log in for it changed since the login began"
+            )
         try:
             after = await self._exchange(login, *found, code, reading.now, trail)
         except StepError as error:
@@ -166,29 +169,12 @@ class CompleteAuthorization:
         trail.grant = reading.login.facts.grant
         return reading
 
-    async def _grant_of(self, login: Authorization) -> tuple[Grant, Client, Provider] | None:
-        return await grant_of(login, self._view, self._grants)
-
     async def _shown(self, login: Authorization, now: int) -> ShownLogin:
         subject = None
         if login.phase is LoginPhase.CONNECTED:
             grant = await self._grants.get_grant(login.facts.grant_id)
             subject = None if grant is None else grant.subject
         return ShownLogin(login, subject, 0.0 if is_over(login) else max(0, login.expires_at - now) / 1000)
-
-
-async def grant_of(
-    login: Authorization, view: CatalogView, grants: GrantStore
-) -> tuple[Grant, Client, Provider] | None:
-    """Return the grant, client and provider a login began with, as they are now; None when one of them is another."""
-    facts, catalog = login.facts, view.catalog
-    grant = await grants.get_grant(facts.grant_id)
-    client = None if grant is None else catalog.clients.get(grant.client)
-    provider = None if client is None else catalog.providers.get(client.provider)
-    if grant is None or client is None or provider is None:
-        return None
-    same = (client.id, provider.id) == (facts.client_id, facts.provider_id)
-    return (grant, client, provider) if same and not provider.frozen else None
 
 
 def _wrong_code() -> InvalidRequestError:

@@ -49,8 +49,8 @@ from broker.core.oauth.rfc7636 import challenge_of
 from broker.core.secret import Secret
 from broker.core.urls import origin_of
 from broker.flows.catalog_view import CatalogView
-from broker.flows.complete_authorization import grant_of
 from broker.flows.exchange_code import ExchangeCode
+from broker.flows.login_standing import grant_of
 from broker.flows.trail import Trail
 from broker.ports import AuthorizationStore, Buckets, Cipher, Clock, GrantStore, LoginReading, SealBrokenError
 

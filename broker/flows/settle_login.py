@@ -31,6 +31,7 @@ from broker.core.secret import Secret
 from broker.core.urls import origin_of
 from broker.flows.catalog_view import CatalogView
 from broker.flows.end_token import EndToken
+from broker.flows.login_standing import standing_of
 from broker.flows.trail import Trail
 from broker.ports import AuthorizationStore, Cipher, Clock, GrantStore, SealBrokenError, Subjects
 
@@ -115,10 +116,14 @@ class SettleLogin:
         fingerprint = self._cipher.fingerprint(received.refresh_token)
         for _ in range(MAX_ROUNDS):
             grant = await self._grants.get_grant(login.facts.grant_id)
-            if grant is None or grant.state.hold is not Hold.NONE or provider.frozen:
+            if grant is not None and _has_landed(grant.state, fingerprint):
+                return None  # whatever came since: the token is the grant's, and not ours to end
+            if (
+                grant is None
+                or grant.state.hold is not Hold.NONE
+                or standing_of(login, grant, self._view.catalog) is None
+            ):
                 return Failure.GRANT_UNAVAILABLE
-            if _has_landed(grant.state, fingerprint):
-                return None
             if grant.subject not in {None, subject} and not login.facts.any_subject:
                 return Failure.SUBJECT_MISMATCH
             if grant.subject is not None and subject is None:  # it would go on under the name of the one before

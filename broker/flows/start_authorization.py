@@ -41,15 +41,13 @@ from broker.core.secret import Secret
 from broker.core.urls import origin_of
 from broker.flows.catalog_view import CatalogView
 from broker.flows.limits import charges_for, spend
+from broker.flows.login_standing import OPERATORS
 from broker.flows.trail import Trail
 from broker.ports import AuthorizationStore, Buckets, Cipher, Clock
 
 FLOW_ID_BYTES: Final = 32
 MAX_APP_STATE: Final = 512
 """Longest `state` of an app, in characters."""
-
-OPERATORS: Final = frozenset({Role.ADMIN, Role.OPERATOR})
-"""Who may have people log in for any grant."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.core.identity import ISSUER_NAME, RESERVED_KINDS, CallerId, is_subject
+from broker.core.identity import ISSUER_NAME, RESERVED_KINDS, CallerId, is_subject, parse_caller
 
 
 @pytest.mark.parametrize(
@@ -18,8 +18,8 @@ from broker.core.identity import ISSUER_NAME, RESERVED_KINDS, CallerId, is_subje
     ],
 )
 def test_printed_form(caller: CallerId, printed: str) -> None:
-    """Kind and subject are parted by a colon; a SPIFFE ID prints as itself."""
-    assert printed == str(caller)
+    """Kind and subject are parted by a colon, and known again; a SPIFFE ID prints as itself."""
+    assert (printed, caller) == (str(caller), parse_caller(printed))
 
 
 KINDS = st.from_regex(ISSUER_NAME, fullmatch=True)

@@ -14,7 +14,7 @@ from broker.adapters.memory.journal import MemoryJournal
 from broker.core.audit import AuditEvent
 from broker.core.authorization import Authorization, LoginPhase, digest
 from broker.core.identity import CallerId, Role
-from broker.core.models import Client, GrantType, Origin, Policy, Provider
+from broker.core.models import Client, GrantType, Origin, Policy, Provider, RoleBinding
 from broker.core.oauth.authorization_request import parse_callback
 from broker.core.secret import Secret
 from broker.flows.catalog_view import CatalogView
@@ -242,5 +242,6 @@ async def _world(provider: Provider, client: Client) -> World:
     world = await new_world(provider)
     may = Policy("id-may", "may", Origin.RPC, ("key:portal",), ("login",), frozenset({"read", "trade"}), authorize=True)
     use = Policy("id-use", "use", Origin.RPC, ("key:orders", "key:reports"), ("log*",), frozenset({"read"}))
-    await world.put(client, grant("login", GrantType.REFRESH_TOKEN), may, use)
+    ops = [RoleBinding(f"id-{role}", role, Origin.RPC, role, (str(OPS),)) for role in (Role.ADMIN, Role.OPERATOR)]
+    await world.put(client, grant("login", GrantType.REFRESH_TOKEN), may, use, *ops)
     return world

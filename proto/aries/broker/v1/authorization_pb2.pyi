@@ -96,7 +96,9 @@ class _AuthorizationFailureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_
     AUTHORIZATION_FAILURE_SUBJECT_MISMATCH: _AuthorizationFailure.ValueType  # 13
     """Somebody else logged in than the person whose grant it is."""
     AUTHORIZATION_FAILURE_GRANT_UNAVAILABLE: _AuthorizationFailure.ValueType  # 14
-    """The grant, its client or its provider was removed, changed or held meanwhile."""
+    """The grant, its client or its provider was removed, changed or held meanwhile, or the starter may not have people
+    log in for it any more.
+    """
     AUTHORIZATION_FAILURE_NOT_COMPLETED: _AuthorizationFailure.ValueType  # 15
     """The app did not complete it in time."""
 
@@ -132,7 +134,9 @@ AUTHORIZATION_FAILURE_SCOPE_NOT_GRANTED: AuthorizationFailure.ValueType  # 12
 AUTHORIZATION_FAILURE_SUBJECT_MISMATCH: AuthorizationFailure.ValueType  # 13
 """Somebody else logged in than the person whose grant it is."""
 AUTHORIZATION_FAILURE_GRANT_UNAVAILABLE: AuthorizationFailure.ValueType  # 14
-"""The grant, its client or its provider was removed, changed or held meanwhile."""
+"""The grant, its client or its provider was removed, changed or held meanwhile, or the starter may not have people
+log in for it any more.
+"""
 AUTHORIZATION_FAILURE_NOT_COMPLETED: AuthorizationFailure.ValueType  # 15
 """The app did not complete it in time."""
 Global___AuthorizationFailure: _TypeAlias = AuthorizationFailure  # noqa: Y015

@@ -1,0 +1,49 @@
+"""Whether a login may go on: asked again at every step, since operators may have changed their mind since its start."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from broker.core import policy, scopes
+from broker.core.authorization import Authorization
+from broker.core.identity import Role, parse_caller
+from broker.core.models import Catalog, Client, Grant, Provider
+from broker.flows.catalog_view import CatalogView
+from broker.ports import GrantStore
+
+OPERATORS: Final = frozenset({Role.ADMIN, Role.OPERATOR})
+"""Who may have people log in for any grant."""
+
+
+async def grant_of(
+    login: Authorization, view: CatalogView, grants: GrantStore
+) -> tuple[Grant, Client, Provider] | None:
+    """Return the grant, client and provider a login began with, as they are now; None when it may not go on."""
+    grant = await grants.get_grant(login.facts.grant_id)
+    return None if grant is None else standing_of(login, grant, view.catalog)
+
+
+def standing_of(login: Authorization, grant: Grant, catalog: Catalog) -> tuple[Grant, Client, Provider] | None:
+    """Return a login's grant, with its client and provider, if all is as it began.
+
+    None when the grant has another client, provider or other scopes by now, the provider is frozen, or the starter may
+    not have people log in for the grant any more.
+    """
+    facts = login.facts
+    client = catalog.clients.get(grant.client)
+    provider = None if client is None else catalog.providers.get(client.provider)
+    if client is None or provider is None or provider.frozen:
+        return None
+    same = (client.id, provider.id) == (facts.client_id, facts.provider_id)
+    fits = scopes.expand(grant.scopes, provider) == frozenset(facts.scopes)
+    return (grant, client, provider) if same and fits and _may_still(login, grant, provider, catalog) else None
+
+
+def _may_still(login: Authorization, grant: Grant, provider: Provider, catalog: Catalog) -> bool:
+    starter = parse_caller(login.facts.starter)
+    roles = policy.roles_of(catalog.roles, starter)
+    if login.facts.any_subject:
+        return Role.ADMIN in roles
+    wire = frozenset(login.facts.scopes)
+    allowing = policy.may_authorize(catalog.policies, starter, grant.name, wire, provider, roles=roles)
+    return bool(OPERATORS & roles) or allowing is not None
