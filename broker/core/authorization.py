@@ -9,6 +9,7 @@
     begin       started → exchanging                          direct, in time
     receive     exchanging → received                         also when it failed meanwhile without a token
     give_code   received → received; one-time code            of an app
+    drop_code   received → received; no code any more    its code's time is over; then it is given up
     connect     received → connected
     fail        any but connected → failed
 
@@ -342,6 +343,11 @@ def take_code(login: Authorization, starter: str, redirect_uri: str, code_verifi
     if facts.app_redirect_uri != redirect_uri or not proved:
         raise StepError(Obstacle.WRONG_CODE)
     return _moved(login, code="", taken=True, expires_at=now + SETTLE_MS)
+
+
+def drop_code(login: Authorization, now: int) -> Authorization:
+    """Return an app's login that nobody can complete any more: whoever is about to show its code comes too late."""
+    return _moved(login, code="", expires_at=now + SETTLE_MS)
 
 
 def connect(login: Authorization) -> Authorization:

@@ -7,11 +7,11 @@ from contextlib import suppress
 from typing import Final
 
 from broker.core.audit import Action
-from broker.core.authorization import Authorization, Failure, LoginPhase, Way, fail
+from broker.core.authorization import Failure, LoginPhase, Way, drop_code, fail
 from broker.core.errors import BrokerError
 from broker.flows.settle_login import SettleLogin
 from broker.flows.trail import Trail
-from broker.ports import AuthorizationStore, Clock
+from broker.ports import AuthorizationStore, Clock, LoginReading
 
 EVERY: Final = 5.0
 """Seconds between two looks."""
@@ -36,7 +36,7 @@ class TendLogins:
             BrokerError: the store is away.
         """
         for reading in await self._logins.unsettled_logins(AT_ONCE):
-            await self._end(reading.login)
+            await self._end(reading)
         await self._logins.forget_logins(FORGOTTEN_MS)
 
     async def for_ever(self) -> None:
@@ -46,13 +46,14 @@ class TendLogins:
             with suppress(BrokerError):
                 await self()
 
-    async def _end(self, login: Authorization) -> None:
+    async def _end(self, reading: LoginReading) -> None:
+        login = reading.login
         trail = Trail(method="tend-logins", peer="", request_id=login.facts.id[:16], actor=f"broker:{self._owner}")
         trail.grant = login.facts.grant
         if login.phase is LoginPhase.RECEIVED:
             with suppress(BrokerError):
                 if login.facts.way is Way.APP and not login.taken:
-                    await self._settle.give_up(login, Failure.NOT_COMPLETED, trail)
+                    await self._give_up(reading, trail)
                 else:
                     await self._settle(login, trail)
             return
@@ -65,3 +66,9 @@ class TendLogins:
             detail=failure.value,
         )
         await self._logins.move_login(fail(login, failure), event)
+
+    async def _give_up(self, reading: LoginReading, trail: Trail) -> None:
+        """End an app's login that nobody completed, once nobody can: not the token of one that the grant has by now."""
+        dropped = drop_code(reading.login, reading.now)
+        if await self._logins.move_login(dropped):
+            await self._settle.give_up(dropped, Failure.NOT_COMPLETED, trail)

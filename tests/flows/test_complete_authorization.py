@@ -158,6 +158,31 @@ async def test_a_code_with_its_verifier_is_taken() -> None:
     assert LoginPhase.CONNECTED is (await complete(logins, code, verifier=VERIFIER)).login.phase
 
 
+async def test_a_code_shown_at_the_last_moment_is_not_given_up() -> None:
+    """Another process finds its time over while the app's is being written: one of the two has the login."""
+    logins = await new_logins()
+    login, code = await coded(logins)
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def pause() -> None:
+        del logins.world.store.before["move_login"]
+        reached.set()
+        await go_on.wait()
+
+    logins.world.store.before["move_login"] = pause
+    app = asyncio.create_task(complete(logins, code))
+    await reached.wait()
+    logins.world.clock.advance(CODE_LIFE_MS / 1000)
+
+    async def let_the_app_go_on() -> None:
+        go_on.set()
+        await app
+
+    logins.world.store.after["unsettled_logins"] = let_the_app_go_on
+    await logins.tend()
+    assert ((LoginPhase.CONNECTED, ""), []) == (await logins.end(login), logins.world.endpoint.ended)
+
+
 async def test_an_app_whose_process_ended_in_between_is_served() -> None:
     """The code was taken: any replica ends the login."""
     logins = await new_logins()
