@@ -69,8 +69,10 @@ class _Protocol(H11Protocol):
 
     @property
     def is_answering(self) -> bool:
-        """Whether a request came that is not answered yet."""
-        return self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]  # None at first
+        """Whether a request came, all of it, that is not answered yet: who owes its body only makes us wait."""
+        if self.cycle is None:
+            return False  # type: ignore[unreachable]  # None at first
+        return not self.cycle.more_body and not self.cycle.response_complete
 
     def _expect_request(self) -> None:
         self._stop_timer()

@@ -182,6 +182,28 @@ async def test_who_asks_nothing_goes_before_who_waits_for_an_answer(live: Live) 
         writer.close()
 
 
+async def test_half_a_request_asks_nothing(live: Live) -> None:
+    """Who never sends the body that was announced goes before who waits for an answer."""
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> None:
+        asked.set()
+        await go_on.wait()
+
+    live.before_page = slowly
+    scrape = asyncio.ensure_future(live.client.get("/metrics"))
+    await asked.wait()
+    half = b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+    flood = await _connected(live, MAX_CONNECTIONS - 1, half)
+    await until(lambda: len(live.server._uvicorn.server_state.tasks) == MAX_CONNECTIONS)
+    flood += await _connected(live, 1)
+    assert await _is_hung_up(flood[0][0])
+    go_on.set()
+    assert 200 == (await scrape).status_code
+    for _, writer in flood:
+        writer.close()
+
+
 @pytest.mark.parametrize("live", [0.2], indirect=True)
 @pytest.mark.parametrize(
     "before", [b"", HEAD, HEAD + b"\r\n", HEAD + b"Content-Length: 9\r\n\r\n"], ids=["new", "head", "again", "body"]
