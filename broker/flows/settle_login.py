@@ -14,6 +14,7 @@ from typing import Final
 from broker.core import lease
 from broker.core.audit import Action
 from broker.core.authorization import (
+    SETTLE_MS,
     Authorization,
     Failure,
     ReceivedGrant,
@@ -116,7 +117,7 @@ class SettleLogin:
         fingerprint = self._cipher.fingerprint(received.refresh_token)
         for _ in range(MAX_ROUNDS):
             grant = await self._grants.get_grant(login.facts.grant_id)
-            if grant is not None and _has_landed(grant.state, fingerprint):
+            if grant is not None and _has_landed(login, grant.state, fingerprint):
                 return None  # whatever came since: the token is the grant's, and not ours to end
             if (
                 grant is None
@@ -190,6 +191,12 @@ class SettleLogin:
         return reading.login
 
 
-def _has_landed(state: GrantState, fingerprint: str) -> bool:
-    """Tell whether the token is the grant's own already: of its newest consent."""
-    return any(token.fingerprint == fingerprint and token.consent == state.consent for token in state.tokens)
+def _has_landed(login: Authorization, state: GrantState, fingerprint: str) -> bool:
+    """Tell whether the token is the grant's own already, or was until a later login's took its place.
+
+    A provider may give one token to two logins: what was kept in an older consent, before this login received it, is
+    the other's.
+    """
+    since = login.expires_at - SETTLE_MS
+    kept = (token for token in state.tokens if token.fingerprint == fingerprint)
+    return any(token.consent == state.consent or token.received_at >= since for token in kept)

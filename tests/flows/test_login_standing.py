@@ -126,21 +126,38 @@ async def test_a_direct_login_is_not_completed_any_more() -> None:
     assert (Reason.GRANT_CONFLICT, []) == (refusal.reason, logins.world.endpoint.requests)
 
 
-async def test_a_token_that_landed_is_not_given_up() -> None:
-    """Its process died before the login's row said so, and the grant was frozen since: the token stays the grant's."""
-    logins = await new_logins()
+async def landed_untold(logins: Logins, token: str) -> StartedLogin:
+    """Return a login whose token landed, and whose process died before its row said so."""
     login = await logins.started()
     query = await logins.confirmed(login)
-    logins.world.endpoint.answers.append(gave())
+    logins.world.endpoint.answers.append(gave(refresh_token=token))
 
     async def lose_the_store() -> None:
         logins.world.store.away.add("move_login")
 
     logins.world.store.after["keep_and_consent"] = lose_the_store
     await logins.back(query)
+    del logins.world.store.after["keep_and_consent"]
     logins.world.store.away.clear()
     assert LoginPhase.RECEIVED is (await logins.row(login)).phase
+    return login
+
+
+async def test_a_token_that_landed_is_not_given_up() -> None:
+    """The grant was frozen since: the token stays the grant's."""
+    logins = await new_logins()
+    login = await landed_untold(logins, RECEIVED)
     await logins.world.hold("login", Hold.FROZEN)
     logins.world.clock.advance(SETTLE_MS / 1000)
     await logins.tend()
     assert (CONNECTED, []) == (await logins.end(login), logins.world.endpoint.ended)
+
+
+async def test_a_token_does_not_land_again_over_a_newer_one() -> None:
+    """Somebody logged in once more before the first login's row was tended."""
+    logins = await new_logins()
+    login = await landed_untold(logins, "first")
+    await logins.logged_in(await logins.started(), gave(refresh_token="second"))
+    logins.world.clock.advance(SETTLE_MS / 1000)
+    await logins.tend()
+    assert (CONNECTED, "second") == (await logins.end(login), await logins.world.refresh_token("login"))
