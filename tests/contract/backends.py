@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from time import time_ns
 from typing import Any, Protocol
 
 import pytest
@@ -222,11 +223,13 @@ class SqlBackend:
 
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(by_id, [{"of": id_, **state_values(state)} for id_, state in rows.items()])
-            tokens = [(id_, token) for id_, state in rows.items() for token in state.tokens]
-            await connection.execute(
-                insert(refresh_tokens),
-                [{"grant_id": id_, **asdict(token), **kept, "late": _late(rows[id_], token)} for id_, token in tokens],
-            )
+            tokens = [
+                {"grant_id": id_, **asdict(token), **kept, "late": token.fingerprint in late}
+                for id_, state in rows.items()
+                for late in [_late(state)]
+                for token in state.tokens
+            ]
+            await connection.execute(insert(refresh_tokens), tokens)
             opened = [(id_, state.consent, send) for id_, state in rows.items() for send in state.open_sends]
             if opened:
                 await connection.execute(insert(attempts), [_line(*one) for one in opened])
@@ -243,9 +246,7 @@ class SqlBackend:
         await self.database._lanes.write(work)
 
     async def now(self) -> int:
-        clock = "boot_ms()" if self.on_sqlite else "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-        rows = await self.execute(f"SELECT {clock} AS now")
-        return int(rows[0]["now"])
+        return boot_ms() if self.on_sqlite else time_ns() // 1_000_000  # the server is on this machine
 
     async def aclose(self) -> None:
         await self.database.aclose()
@@ -262,6 +263,18 @@ class SqlBackend:
             return rows
 
         return await self.database._lanes.write(work)
+
+    async def run_script(self, statements: str) -> None:
+        """Run statements in one go and commit them."""
+
+        async def work(connection: AsyncConnection) -> None:
+            if self.on_sqlite:
+                driver: Any = (await connection.get_raw_connection()).driver_connection
+                await driver.executescript(f"BEGIN; {statements}; COMMIT")  # it ends the transaction there is
+            else:
+                await connection.exec_driver_sql(statements)
+
+        await self.database._lanes.write(work)
 
 
 async def open_sql(url: str | None, folder: Path, **options: Any) -> SqlBackend:  # noqa: ANN401 - passed on
@@ -309,9 +322,9 @@ def record_of(grant_id: str, attempt: int, owner: str = "me", outcome: str = "")
     return AttemptRecord(grant_id, attempt, owner, 1, EVENT.time, outcome)
 
 
-def _late(state: GrantState, token: KeptToken) -> bool:
-    """Tell what the store noted when a token was kept: that the provider has to be told of it."""
-    return any(token.fingerprint == other.fingerprint for other in to_revoke(state))
+def _late(state: GrantState) -> frozenset[str]:
+    """Return the tokens of which the store noted, when they were kept, that the provider has to be told."""
+    return frozenset(token.fingerprint for token in to_revoke(state))
 
 
 def _line(grant_id: str, consent: int, send: OpenSend) -> dict[str, object]:

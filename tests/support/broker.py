@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
 import json
 import os
 import signal
-import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from broker.adapters.data_folder import DataFolder
-from broker.adapters.sql.database import FILE_NAME, open_database
+from tests.support.empty_database import put_empty_database
 from tests.support.forked import ForkedProcess, start_forked
 
 START_SECONDS = 45.0
@@ -100,7 +96,7 @@ async def start_broker(
         NotServingError: it ended, or did not serve in time.
     """
     if "BROKER_DATABASE_URL" not in (env or {}):
-        await asyncio.to_thread(_prepare, data_dir)
+        await asyncio.to_thread(put_empty_database, data_dir)
     command = [*program, *arguments]
     if config is not None:
         command += ["--config", str(config)]
@@ -129,31 +125,6 @@ async def start_broker(
         for wait in waits:
             wait.cancel()
     return started
-
-
-def _prepare(data_dir: Path) -> None:
-    """Put an empty database into a folder that is not there yet: its tables are a fifth of what a first start does.
-
-    First starts without one are those of the demo and of the README's commands.
-    """
-    if data_dir.exists():
-        return
-    data_dir.mkdir(mode=0o700, parents=True)
-    (data_dir / FILE_NAME).touch(mode=0o600)
-    (data_dir / FILE_NAME).write_bytes(_empty_database())
-
-
-@functools.cache
-def _empty_database() -> bytes:
-    """Return the bytes of a database as a broker that ended right after making its tables leaves it."""
-
-    async def make(folder: Path) -> None:
-        with contextlib.closing(DataFolder(folder)) as data:
-            await (await open_database(None, data)).aclose()
-
-    with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(make(Path(folder)))
-        return (Path(folder) / FILE_NAME).read_bytes()
 
 
 async def _read(started: BrokerProcess, serving: asyncio.Event) -> None:
