@@ -17,7 +17,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def until_told(ask: Callable[[], Awaitable[bool]], every: float = 0.02, within: float = ENOUGH) -> None:
+async def until_told(ask: Callable[[], Awaitable[bool]], every: float = 0.1, within: float = ENOUGH) -> None:
     """Return once another process, asked `every` so many seconds, says so.
 
     Raises:
