@@ -8,9 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from broker.core.visible import escape
 
@@ -48,6 +45,10 @@ def to_dict(message: Message) -> dict[str, object]:
 
 def print_table(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Print rows under the columns named; a row may know more than is shown."""
+    from rich.console import Console  # noqa: PLC0415 - a tenth of what every command imports
+    from rich.table import Table  # noqa: PLC0415 - the same
+    from rich.text import Text  # noqa: PLC0415 - the same
+
     console = Console(markup=False, highlight=False, emoji=False)
     # Where nobody looks, nothing is cut to the width of a screen.
     if not console.is_terminal:
