@@ -89,7 +89,7 @@ def sleepers(tree: ast.Module) -> Iterator[str]:
     """Yield the names of the outermost functions that sleep; `sleep(0)` is a turn for others, and no sleep."""
     for statement in tree.body:
         for node in ast.walk(statement):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "sleep":
+            if isinstance(node, ast.Call) and "sleep" in {getattr(node.func, "attr", ""), getattr(node.func, "id", "")}:
                 seconds = node.args[0] if node.args else None
                 if not (isinstance(seconds, ast.Constant) and seconds.value == 0):
                     yield getattr(statement, "name", "")
