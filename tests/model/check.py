@@ -69,8 +69,9 @@ def check(
         for move in () if found else successors(model, world):
             if move.broken:
                 _note(result, move.broken, [*_trace(came_from, world), move.what])
-            elif move.world not in came_from:
-                came_from[move.world] = (world, move.what)
+                continue
+            step = (world, move.what)
+            if came_from.setdefault(move.world, step) is step:  # a new world
                 ahead.append(move.world)
         if stop and result.violations:
             result.complete = False

@@ -31,6 +31,13 @@ FIRST = GrantState(
 )
 
 
+class _Unknown:
+    """What stands for a step that was not computed yet; None is one that does not happen."""
+
+
+_UNKNOWN = _Unknown()
+
+
 class Steps:
     """The core's steps, remembered."""
 
@@ -41,10 +48,11 @@ class Steps:
     def __call__(self, state: GrantState, event: lease.Event) -> GrantState | None:
         """Return the grant after a step, in its folded form, or None when it does not happen."""
         asked = (state, event)
-        if asked not in self._known:
+        known = self._known.get(asked, _UNKNOWN)  # one look: most of the time goes into hashing states
+        if isinstance(known, _Unknown):
             after = self._step(state, event, 0, TIMES)
-            self._known[asked] = None if after is None else folded(after)
-        return self._known[asked]
+            known = self._known[asked] = None if after is None else folded(after)
+        return known
 
 
 def folded(state: GrantState) -> GrantState:

@@ -38,18 +38,20 @@ def broken(model: Model, world: World) -> str:
 
 
 def _may_move_on(model: Model, world: World) -> bool:
+    grant = world.grant
     quiet = (
         world.up
         and not world.orphans
         and all(process.doing == "idle" and not process.journal for process in world.processes)
     )
+    leased = not lease_over(grant, 0) and grant.phase not in {Phase.IDLE, Phase.UNKNOWN}
+    if not quiet or leased or grant.replay_until == 1 or ending_token(model, grant) is not None:
+        return True
     steps: list[lease.Event] = [lease.Adopt(), lease.Revoked()]
-    if world.grant.phase is not Phase.IDLE:
+    if grant.phase is not Phase.IDLE:
         again: list[lease.Event] = [lease.Take("x"), lease.Replay("x"), lease.Probe("x", settled=True)]
         steps += [lease.Unknown(None), *again]
-    moves = any(model.steps(world.grant, event) is not None for event in steps)
-    leased = not lease_over(world.grant, 0) and world.grant.phase not in {Phase.IDLE, Phase.UNKNOWN}
-    return not quiet or moves or leased or world.grant.replay_until == 1 or ending_token(model, world.grant) is not None
+    return any(model.steps(grant, event) is not None for event in steps)
 
 
 def _at_rest(model: Model, world: World) -> str:
