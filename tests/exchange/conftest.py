@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -12,6 +11,9 @@ import pytest
 from aries_exchange import AriesClient, Timing
 from broker.sandbox import AccountSeed, ClientSeed, SandboxConfig, UserSeed
 from broker.sandbox.config import DEFAULT_ACCOUNTS, DEFAULT_USERS
+from tests.exchange.login_steps import PASSWORDS
+from tests.support.canary import REFRESH_TOKEN_PREFIX, Seen, search_files
+from tests.support.ports import free_port
 from tests.support.sandbox import FakeClock, SandboxDriver, running_sandbox
 from tests.support.threaded import LoopThread
 from tests.support.world import World, provider, running_world
@@ -26,7 +28,11 @@ CONFIG = SandboxConfig(
         ClientSeed("lone-app", "lone-secret", owner=LONE_USER),
         ClientSeed("mobile-app"),
     ),
-    users=(*DEFAULT_USERS, UserSeed(LONE_USER, "lone@example.com")),
+    users=(
+        *(replace(user, password=PASSWORDS[user.email]) for user in DEFAULT_USERS),
+        UserSeed(LONE_USER, "lone@example.com"),
+    ),
+    refresh_token_prefix=REFRESH_TOKEN_PREFIX,
     accounts=(
         *DEFAULT_ACCOUNTS,
         AccountSeed("TA-2000", 600, LONE_USER, "5AR00600", status="CLOSED"),
@@ -84,16 +90,20 @@ def real_sandbox(loop: LoopThread) -> Iterator[SandboxDriver]:
 
 @pytest.fixture(scope="session")
 def world(loop: LoopThread, real_sandbox: SandboxDriver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A broker with pages that holds the app's secret, at two providers: one is proved to narrow, the other is not."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        pages = f"127.0.0.1:{taken.getsockname()[1]}"
+    """A broker with pages that holds the app's secret, at two providers: one is proved to narrow, the other is not.
+
+    No canary, a person's password among them, is in anything it said, nor in the raw bytes of its files.
+    """
+    pages, seen = f"127.0.0.1:{free_port()}", Seen()
     environment = {"BROKER_PUBLIC_LISTEN": pages, "BROKER_PUBLIC_URL": f"http://{pages}"}
     data = tmp_path_factory.mktemp("broker") / "data"
-    with loop.entered(running_world(real_sandbox, data, environment)) as running:
+    with loop.entered(running_world(real_sandbox, data, environment, seen)) as running:
         known = (provider("aries", real_sandbox.url), provider("unproved", real_sandbox.url, narrowing="unproved"))
         loop.run(running.apply(*known))
         yield running
+    found = search_files(data, CLIENT_ID)
+    assert found.expected, "the search finds nothing at all"
+    assert [] == [*found.leaks, *seen.leaks()]
 
 
 @dataclass

@@ -13,10 +13,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tests.support.canary import new_secret
+
 PATH = "/v1/oauth2/authorize"
 ADA, GRACE = "ada@example.com", "grace@example.com"
 """Of Ada a code is wanted, of Grace none."""
-PASSWORDS = {ADA: "correct horse", GRACE: "battery staple"}
+PASSWORDS = {ADA: new_secret("password"), GRACE: new_secret("password")}
 MFA_CODE = "123456"
 
 

@@ -13,6 +13,7 @@ from aries.broker.admin.v1 import config_pb2, secrets_pb2, secrets_pb2_grpc
 from aries_exchange import AriesAPIError, AriesClient
 from tests.exchange.conftest import CLIENT_SECRET, REDIRECT, FakeTiming, Sandbox
 from tests.exchange.login_steps import ADA, GRACE, MFA_CODE, PASSWORDS
+from tests.support.canary import MARK
 from tests.support.person import asked, person
 from tests.support.sandbox import SandboxDriver
 from tests.support.world import CLIENT_ID, Desk, World
@@ -200,7 +201,7 @@ def test_no_secret_is_in_the_process(make: Make) -> None:
     tokens = client.oauth2.refresh_token(f"broker-grant:{desk.grant}")
     held = "".join(_texts(client, set())) + repr(tokens) + (tokens.refresh_token or "")
 
-    assert [] == [secret for secret in (CLIENT_SECRET, desk.consented, "art_") if secret in held]
+    assert [] == [secret for secret in (CLIENT_SECRET, desk.consented, MARK) if secret in held]
 
 
 def _texts(thing: object, seen: set[int]) -> Iterator[str]:
