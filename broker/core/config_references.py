@@ -139,7 +139,7 @@ def _needed(config: ConfigFile, staying: Staying) -> Iterator[Problem]:
 def scope_problems(
     config: ConfigFile, staying: Staying, resolved: Mapping[str, Provider], *, all_known: bool = True
 ) -> list[Problem]:
-    """Return every scope that its provider does not have.
+    """Return every scope that its provider does not have, or that a login of its must not ask for beside a grant's.
 
     Args:
         config: what is wanted.
@@ -153,6 +153,9 @@ def scope_problems(
     clients = {client.name: client.provider for client in staying.catalog.clients.values()}
     clients |= {client.name: client.provider for client in config.clients}
     found: list[Problem] = []
+    for index, item in enumerate(config.providers):
+        if item.name in resolved:
+            found += _login_scopes(f"providers[{index}]", item.login_scopes, resolved[item.name])
     for index, grant in enumerate(config.grants):
         provider = clients.get(grant.client, "")
         if provider in usable:
@@ -168,6 +171,16 @@ def _usable(provider: Provider) -> frozenset[str]:
     """Return the scopes that stand for something at a provider: those which `scopes.expand` finds wire scopes for."""
     products = {product for product in scopes.PRODUCT_SCOPES if provider.scopes.get(product)}
     return (scopes.known_wire(provider) - scopes.PRODUCT_SCOPES) | products
+
+
+def _login_scopes(path: str, login_scopes: Iterable[str], provider: Provider) -> Iterator[Problem]:
+    """Tell what every login of the provider would bring although no policy allows it: a login scope is no excess."""
+    mapped = {word: product for product, words in sorted(provider.scopes.items()) for word in words}
+    for index, scope in enumerate(login_scopes):
+        if scope in mapped and scope not in scopes.PRODUCT_SCOPES:
+            yield Problem(
+                f"{path}.login_scopes[{index}]", f"{scope!r} is a scope of {mapped[scope]}: grants ask for it"
+            )
 
 
 def _grant_scopes(path: str, grant: GrantConfig, provider: str, usable: frozenset[str]) -> Iterator[Problem]:

@@ -142,6 +142,13 @@ SAID = {
             ),
         },
     ),
+    "redirect URIs without end": (
+        f"clients: [{{name: a, provider: p, client_id: a, redirect_uris: {[f'https://a/{n}' for n in range(33)]}}}]",
+        {
+            "clients[0].provider": "there is no provider called 'p'",
+            "clients[0].redirect_uris": "at most 32 are allowed",
+        },
+    ),
     "role with a rest": (
         'roles: [{role: auditor, callers: ["spiffe://corp.example/**"]}]',
         {"roles[0].callers[0]": "a role's pattern holds no `**`"},
@@ -257,6 +264,33 @@ def test_an_excess_by_its_wire_scope_is_refused() -> None:
     provider = resolve(config.providers[0], None, provider_id="", origin=Origin.FILE)
     found = merged(config_references.scope_problems(config, Staying(), {"a": provider}))
     assert found == {"policies[0].accept_excess[0]": "'money:out' is a scope of withdraw or admin: never unasked"}
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        (
+            "aries",
+            {
+                "providers[0].login_scopes[0]": "'order:execution' is a scope of trade: grants ask for it",
+                "providers[0].login_scopes[2]": "'money:out' is a scope of withdraw: grants ask for it",
+            },
+        ),
+        ("generic", {"providers[0].login_scopes[2]": "'money:out' is a scope of withdraw: grants ask for it"}),
+    ],
+)
+def test_a_login_asks_beside_for_no_scope_of_a_product(preset: str, expected: dict[str, str]) -> None:
+    """Neither by the preset's map nor by the file's: what no policy allows would come with every login."""
+    text = f"""\
+        revision: 1
+        providers:
+          - {{name: a, preset: {preset}, token_url: "https://a/t",
+             scopes: {{withdraw: ["money:out"]}}, wire_scopes: [more],
+             login_scopes: ["order:execution", openid, "money:out", more]}}
+        """
+    config = parse_config(dedent(text)).config
+    provider = resolve(config.providers[0], None, provider_id="", origin=Origin.FILE)
+    assert expected == merged(config_references.scope_problems(config, Staying(), {"a": provider}))
 
 
 def test_a_grant_may_have_the_scopes_that_stand_for_something() -> None:

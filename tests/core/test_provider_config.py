@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from broker.core.provider_config import ProviderConfig, foreign_endpoints, url_problem, validate
+from broker.core.provider_config import OUR_PARAMETERS, ProviderConfig, foreign_endpoints, url_problem, validate
 
 GOOD = ProviderConfig(
     name="as",
@@ -32,6 +32,9 @@ GOOD = ProviderConfig(
     refresh_reply_deadline=60,
     client_credentials_reply_deadline=1,
     unspent_statuses=(500, 503, 599),
+    login_scopes=("openid", "offline_access", "https://as.example/scope"),
+    authorize_parameters={"prompt": "consent", "a" * 64: "x" * 512, "acr_values": ""},
+    pkce_with_secret=False,
 )
 
 
@@ -91,12 +94,36 @@ def test_the_least_configuration_is_right() -> None:
         ({"refresh_reply_deadline": 0}, ["refresh_reply_deadline"]),
         ({"client_credentials_reply_deadline": 61}, ["client_credentials_reply_deadline"]),
         ({"unspent_statuses": (503, 499, 600)}, ["unspent_statuses[1]", "unspent_statuses[2]"]),
+        (
+            {"login_scopes": ("openid", "trade", "Odd", "a b", "", "x" * 129)},
+            [f"login_scopes[{n}]" for n in range(1, 6)],
+        ),
+        *[({"authorize_parameters": {name: "x"}}, [f"authorize_parameters.{name}"]) for name in sorted(OUR_PARAMETERS)],
+        *[
+            ({"authorize_parameters": {name: "x"}}, [f"authorize_parameters.{name}"])
+            for name in ("Prompt", "1st", "_x", "a-b", "a b", "", "a" * 65)
+        ],
+        *[
+            ({"authorize_parameters": {"prompt": value}}, ["authorize_parameters.prompt"])
+            for value in ("x" * 513, "a\nb", "\N{LATIN SMALL LETTER E WITH ACUTE}")
+        ],
+        ({"authorize_parameters": {f"p{n}": "x" for n in range(16)}}, []),
+        ({"authorize_parameters": {f"p{n}": "x" for n in range(17)}}, ["authorize_parameters"]),
         ({"preset": "x", "narrowing": "y", "replay_window": 1}, ["preset", "narrowing", "replay_window"]),
     ],
 )
 def test_what_is_wrong_is_named(change: dict[str, Any], fields: list[str]) -> None:
     """Every problem is told at once, by its field."""
     assert fields == [field for field, _ in validate(replace(GOOD, **change))]
+
+
+def test_what_the_broker_sends_itself_is_not_configured() -> None:
+    """Each parameter of an authorization request that is ours, or that would stand in for ours or widen it."""
+    assert {
+        *("response_type", "client_id", "redirect_uri", "scope", "state"),  # RFC 6749 section 4.1.1
+        *("code_challenge", "code_challenge_method"),  # RFC 7636 section 4.3
+        *("nonce", "response_mode", "request", "request_uri", "resource"),
+    } == OUR_PARAMETERS
 
 
 @pytest.mark.parametrize(
