@@ -73,6 +73,7 @@ def test_defaults() -> None:
         settings.mtls_listen,
         settings.http_listen,
     )
+    assert (None, None) == (settings.public_listen, settings.public_url)
     assert (LogLevel.INFO, False, False, False) == (
         settings.log_level,
         settings.reflection,
@@ -153,6 +154,27 @@ NO_ADDRESS = "write host:port, as in 127.0.0.1:50051 or [::1]:50051, the port fr
         ("BROKER_PUBLIC_URL", "https://user@broker.example", f"BROKER_PUBLIC_URL: {NO_ORIGIN}"),
         ("BROKER_PUBLIC_URL", "https://broker.example:99999", f"BROKER_PUBLIC_URL: {NO_ORIGIN}"),
         ("BROKER_PUBLIC_URL", "https://", f"BROKER_PUBLIC_URL: {NO_ORIGIN}"),
+        *[
+            ("BROKER_PUBLIC_URL", f"https://{rest}", f"BROKER_PUBLIC_URL: {NO_ORIGIN}")
+            for rest in (
+                "broker.example?a",
+                "broker.example#a",
+                "broker.example:",
+                "broker.example:0",
+                "broker.example:08443",
+                "broker.example:65536",
+                "broker.example\\a",
+                "broker.example%2f",
+                "bro ker.example",
+                "*.example",
+                "..",
+                "[::1",
+                "[broker]",
+                "\N{LATIN SMALL LETTER E WITH ACUTE}.example",
+            )
+        ],
+        ("BROKER_PUBLIC_URL", "ftp://127.0.0.1", f"BROKER_PUBLIC_URL: {NO_ORIGIN}"),
+        ("BROKER_PUBLIC_URL", "http://[2001:db8::1]", f"BROKER_PUBLIC_URL: {NO_ORIGIN}"),
         ("BROKER_PUBLIC_URL", "http://127.0.0.1.evil.example", f"BROKER_PUBLIC_URL: {NO_ORIGIN}"),
         ("BROKER_HTTP_LISTEN", "127.0.0.1:70000", f"BROKER_HTTP_LISTEN: {NO_ADDRESS}"),
         ("BROKER_MTLS_LISTEN", "127.0.0.1:99999999", f"BROKER_MTLS_LISTEN: {NO_ADDRESS}"),
@@ -322,10 +344,20 @@ def test_admin_needs_its_listener(monkeypatch: pytest.MonkeyPatch, admin_on: str
     assert line.startswith("BROKER_ADMIN_ON, BROKER_MTLS_LISTEN: there is no such listener")
 
 
-def test_listeners_share_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"BROKER_HTTP_LISTEN": "127.0.0.1:50051"}, "BROKER_LISTEN, BROKER_HTTP_LISTEN: "),
+        (
+            {"BROKER_PUBLIC_LISTEN": "127.0.0.1:8081", "BROKER_PUBLIC_URL": "http://127.0.0.1:8081"},
+            "BROKER_HTTP_LISTEN, BROKER_PUBLIC_LISTEN: ",
+        ),
+    ],
+)
+def test_listeners_share_no_address(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: str) -> None:
     """Two listeners on one address are refused before the second fails."""
-    (line,) = refused(monkeypatch, {"BROKER_HTTP_LISTEN": "127.0.0.1:50051"})
-    assert line.startswith("BROKER_LISTEN, BROKER_HTTP_LISTEN: ")
+    (line,) = refused(monkeypatch, variables)
+    assert line.startswith(expected)
 
 
 def test_any_free_port_is_no_shared_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,6 +372,7 @@ def test_any_free_port_is_no_shared_address(monkeypatch: pytest.MonkeyPatch) -> 
         {"BROKER_DATABASE_URL": POSTGRES},
         {"BROKER_LISTEN": "0.0.0.0:50051", "BROKER_ALLOW_PLAINTEXT": "0.0.0.0:50051"},
         {"BROKER_HTTP_LISTEN": "0.0.0.0:8081"},
+        {"BROKER_PUBLIC_LISTEN": "0.0.0.0:8080", "BROKER_PUBLIC_URL": "https://broker.example"},
     ],
 )
 def test_no_key_is_made_beyond_sqlite_on_loopback(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
@@ -432,13 +465,42 @@ def test_migrate_tells_what_is_wrong_of_what_it_uses(monkeypatch: pytest.MonkeyP
     assert [("BROKER_KEKK",), ("BROKER_DATABASE_URL",), ("BROKER_LOG_LEVEL",)] == told
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://broker.example",
+        "https://broker.example:65535",
+        "https://[2001:db8::1]:8443",
+        "http://127.0.0.1:8080",
+        "http://localhost:8080",
+        "http://[::1]:8080",
+        "http://[::1]",
+    ],
+)
+def test_where_pages_are_reached(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Any origin by https, and by plain http one of this machine, be it IPv6."""
+    assert url == loaded(monkeypatch, {"BROKER_PUBLIC_LISTEN": "127.0.0.1:8080", "BROKER_PUBLIC_URL": url}).public_url
+
+
+def test_pages_need_no_listener_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica that starts logins need not be the one that shows their pages."""
+    settings = loaded(monkeypatch, {"BROKER_PUBLIC_URL": "https://broker.example"})
+    assert (None, "https://broker.example", True) == (
+        settings.public_listen,
+        settings.public_url,
+        settings.on_loopback,
+    )
+
+
+def test_pages_that_others_reach_are_not_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain HTTP for whatever speaks TLS before it, without a permission; but no key appears by itself any more."""
+    pages = {"BROKER_PUBLIC_LISTEN": "0.0.0.0:8080", "BROKER_PUBLIC_URL": "https://broker.example"}
+    assert not loaded(monkeypatch, pages, LOCAL_KEK).on_loopback
+
+
 def test_pages_need_to_know_where_they_are_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And are reached by https where others can; on loopback plain http will do."""
+    """And are reached by https where others can."""
     (line,) = refused(monkeypatch, {"BROKER_PUBLIC_LISTEN": "127.0.0.1:8080"})
     assert line.startswith("BROKER_PUBLIC_LISTEN, BROKER_PUBLIC_URL: say where people reach the pages")
     told = refused(monkeypatch, {"BROKER_PUBLIC_LISTEN": "0.0.0.0:8080", "BROKER_PUBLIC_URL": "http://127.0.0.1:8080"})
     assert any(line.startswith("BROKER_PUBLIC_URL, BROKER_PUBLIC_LISTEN: ") for line in told)
-    for url in ("https://broker.example", "http://127.0.0.1:8080", "http://localhost:8080"):
-        assert (
-            url == loaded(monkeypatch, {"BROKER_PUBLIC_LISTEN": "127.0.0.1:8080", "BROKER_PUBLIC_URL": url}).public_url
-        )
