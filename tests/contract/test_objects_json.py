@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -61,6 +62,28 @@ def test_an_older_text_has_defaults_for_newer_attributes() -> None:
     text = encode_object(provider).replace('"resources":[],', "").replace('"proof":null,', "")
     assert ("resources" in text, "proof" in text) == (False, False)
     assert provider == decode_object(Kind.PROVIDER, "p1", "as", Origin.FILE, text)
+
+
+def test_objects_stored_before_there_were_logins() -> None:
+    """A client has no redirect URIs and no direct steps, a provider asks for nothing beside and sends our proof."""
+    client = Client("c1", "desk", Origin.FILE, "aries", "app")
+    body = '{"client_id":"app","provider":"aries"}'
+    assert client == decode_object(Kind.CLIENT, "c1", "desk", Origin.FILE, body)
+    provider = Provider("p1", "as", Origin.FILE, "generic", "i", "t", TokenEndpointAuth.CLIENT_SECRET_POST, {})
+    newer = {"login_scopes", "authorize_parameters", "pkce_with_secret"}
+    newer |= {"iss_promised", "direct_login_url", "subject_url"}
+    members = json.loads(encode_object(provider))
+    older = {name: value for name, value in members.items() if name not in newer}
+    assert len(newer) == len(members) - len(older)
+    assert provider == decode_object(Kind.PROVIDER, "p1", "as", Origin.FILE, json.dumps(older))
+    assert ((), {}, True, False, None, None) == (
+        provider.login_scopes,
+        provider.authorize_parameters,
+        provider.pkce_with_secret,
+        provider.iss_promised,
+        provider.direct_login_url,
+        provider.subject_url,
+    )
 
 
 @given(st.frozensets(TEXT))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.core.identity import CallerId, Role
-from broker.core.models import Policy
-from broker.core.policy import Considered, Why, decide, grant_patterns, roles_of
+from broker.core.models import Policy, Provider
+from broker.core.policy import Considered, Why, decide, grant_patterns, may_authorize, roles_of, who_may_use
 from tests.core.values import policy, provider, role
 
 REPORTS = CallerId("key", "reports")
@@ -162,6 +165,79 @@ def test_a_smaller_request_is_allowed_too(policies: list[Policy], requested: fro
     """Asking for less is never denied where asking for more is allowed."""
     if chosen(policies, requested) is not None:
         assert None not in [chosen(policies, frozenset({scope})) for scope in requested]
+
+
+@pytest.mark.parametrize(
+    ("policies", "requested", "expected"),
+    [
+        ([policy("p", authorize=True)], {"read"}, "p"),
+        ([policy("p", authorize=True)], {"account:information"}, "p"),
+        ([policy("p", grants=["other", "desk-service"], authorize=True)], {"read"}, "p"),
+        ([policy("b", authorize=True), policy("a", accept_excess=["trade"], authorize=True)], {"read"}, "a"),
+        ([policy("a"), policy("b", authorize=True)], {"read"}, "b"),
+        ([policy("p")], {"read"}, None),
+        ([policy("p", authorize=True)], {"read", "trade"}, None),
+        ([policy("a", authorize=True), policy("b", scopes=["trade"], authorize=True)], {"read", "trade"}, None),
+        ([policy("a", authorize=True), policy("b", scopes=["read", "trade"])], {"read", "trade"}, None),
+        ([policy("p", scopes=["account:information"], authorize=True)], {"read"}, None),
+        ([policy("p", authorize=True)], set(), None),
+        ([policy("p", callers=["key:orders"], authorize=True)], {"read"}, None),
+        ([policy("p", grants=["other"], authorize=True)], {"read"}, None),
+        ([policy("p", grants=["desk-*"], authorize=True)], {"read"}, None),
+        ([policy("p", grants=["**"], authorize=True)], {"read"}, None),
+        ([policy("p", grants=["desk-*", "other"], authorize=True)], {"read"}, None),
+    ],
+)
+def test_who_may_have_a_person_log_in(policies: list[Policy], requested: set[str], expected: str | None) -> None:
+    """The first policy by name that says so, of this caller, of this grant by its name, and of every scope."""
+    found = may_authorize(policies, REPORTS, "desk-service", frozenset(requested), provider(), roles=NO_ROLES)
+    assert expected == (found.name if found else None)
+
+
+def test_a_caller_with_a_role_has_nobody_log_in_by_policy() -> None:
+    """What a role allows is not asked of policies."""
+    allowed = [policy("p", authorize=True)]
+    held = frozenset({Role.AUDITOR})
+    assert may_authorize(allowed, REPORTS, "desk-service", frozenset({"read"}), provider(), roles=held) is None
+
+
+class CountedPatterns(tuple[str, ...]):
+    """Patterns that count how often they are gone through."""
+
+    __slots__ = ()
+    looks = 0
+
+    def __iter__(self) -> Iterator[str]:
+        type(self).looks += 1
+        return super().__iter__()
+
+
+def test_for_a_grant_that_is_not_there_nobody_logs_in_with_the_same_work() -> None:
+    """Every policy is looked at in full, whether there is a grant or not."""
+
+    def looks(there: Provider | None) -> int:
+        CountedPatterns.looks = 0
+        policies = [
+            replace(policy(name, authorize=True), callers=CountedPatterns(callers), grants=CountedPatterns(grants))
+            for name, callers, grants in (("a", ["key:orders"], ["x"]), ("b", ["key:reports"], ["desk-service"]))
+        ]
+        found = may_authorize(policies, REPORTS, "desk-service", frozenset({"read"}), there, roles=NO_ROLES)
+        assert (there is None) == (found is None)
+        return CountedPatterns.looks
+
+    assert 4 == looks(provider()) == looks(None)
+
+
+def test_who_may_use_a_grant() -> None:
+    """Every policy whose patterns match it, by name, whatever else the policy says."""
+    policies = [
+        policy("d", grants=["other", "desk-service"], scopes=[]),
+        policy("c", grants=["desk-*"], callers=["key:orders"]),
+        policy("b", grants=["desk-service2", "desk"]),
+        policy("a", grants=["**"], authorize=True),
+        policy("e", grants=[]),
+    ]
+    assert ["a", "c", "d"] == [found.name for found in who_may_use(policies, "desk-service")]
 
 
 def test_grant_patterns_are_those_of_the_callers_policies() -> None:

@@ -38,6 +38,7 @@ def policy(
     grants: Iterable[str] = ("desk-service",),
     scopes: Iterable[str] = ("read",),
     accept_excess: Iterable[str] = (),
+    authorize: bool = False,
 ) -> Policy:
     """Return a policy that lets `key:reports` read with `desk-service`, unless told otherwise."""
     return Policy(
@@ -48,6 +49,7 @@ def policy(
         grants=tuple(grants),
         scopes=frozenset(scopes),
         accept_excess=frozenset(accept_excess),
+        authorize=authorize,
     )
 
 
