@@ -128,6 +128,16 @@ def accepted_excess(accept_excess: Iterable[str], provider: Provider) -> frozens
     return expand(accept_excess, provider) - NEVER_EXCESS - expand(NEVER_EXCESS, provider)
 
 
+def asked_beside(grant_type: GrantType, provider: Provider) -> frozenset[str]:
+    """Return the wire scopes that tokens of a grant carry because its login asked for them, and that count for nothing.
+
+    Whatever a caller may ask for by name is not among them, so that what a policy decides on is never left out.
+    """
+    if grant_type is not GrantType.REFRESH_TOKEN:
+        return frozenset()
+    return frozenset(provider.login_scopes) - PRODUCT_SCOPES - known_wire(provider)
+
+
 def map_problems(scopes: Mapping[str, Sequence[str]], wire_scopes: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Return what is wrong with a provider's map of product scopes and its further wire scopes: field and words."""
     mapped = {product: frozenset(words) for product, words in scopes.items()}
@@ -217,11 +227,12 @@ def judge(  # noqa: PLR0913 - every statement a verdict depends on
     absent: AbsentScope,
     *,
     proved: bool,
+    beside: frozenset[str] = frozenset(),
 ) -> Verdict:
     """Hold what was granted against what was asked.
 
     The union of both statements counts as granted, whoever states it: an unverified claim can show an excess, and it
-    cannot make up for what the reply leaves out. `openid` and the like are scopes as any other.
+    cannot make up for what the reply leaves out. `openid` and the like are scopes as any other, unless `beside`.
 
     Args:
         asked: wire scopes the token was asked for.
@@ -230,11 +241,12 @@ def judge(  # noqa: PLR0913 - every statement a verdict depends on
         grant_set: the grant's own wire scopes.
         absent: what it means when nothing is stated.
         proved: the provider is known to narrow when told to.
+        beside: what `asked_beside` says: neither granted nor an excess.
     """
     if stated is None and claimed is None:
         granted = asked if absent is AbsentScope.AS_ASKED else frozenset()
         return Verdict(granted, Narrowing.UNVERIFIED, frozenset(), asked - granted, verified=False)
-    granted = (stated or frozenset()) | (claimed or frozenset())
+    granted = ((stated or frozenset()) | (claimed or frozenset())) - beside
     excess = granted - asked
     if excess:
         label = Narrowing.WIDER

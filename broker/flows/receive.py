@@ -58,6 +58,7 @@ class Receive:
             wish.grant_scopes,
             wish.provider.absent_scope,
             proved=narrowing_proved(wish),
+            beside=scopes.asked_beside(wish.grant.type, wish.provider),
         )
         known = scopes.known_wire(wish.provider)
         error = _obstacle(verdict, known)

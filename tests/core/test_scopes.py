@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -307,6 +309,49 @@ def test_judge(asked: str, stated: str | None, claimed: str | None, expected: tu
     )
     assert expected == (verdict.label, " ".join(verdict.excess), " ".join(verdict.missing))
     assert verdict.verified
+
+
+@pytest.mark.parametrize(
+    ("stated", "claimed", "expected"),
+    [
+        ("read trade openid offline_access", None, (Narrowing.EXACT, "read trade", "")),
+        ("read trade", "read openid", (Narrowing.EXACT, "read trade", "")),
+        (None, "read trade openid", (Narrowing.EXACT, "read trade", "")),
+        ("read trade openid cash", None, (Narrowing.WIDER, "read trade cash", "cash")),
+        ("openid", None, (Narrowing.NARROWED, "", "")),
+    ],
+)
+def test_what_a_login_asked_for_beside_counts_for_nothing(
+    stated: str | None, claimed: str | None, expected: tuple[Narrowing, str, str]
+) -> None:
+    """It is no excess and makes up for nothing, whoever states it; anything else is an excess as ever."""
+    verdict = scopes.judge(
+        GRANT,
+        None if stated is None else words(stated),
+        None if claimed is None else words(claimed),
+        GRANT,
+        AbsentScope.REFUSE,
+        proved=True,
+        beside=words("openid offline_access"),
+    )
+    label, granted, excess = expected
+    assert (label, words(granted), words(excess)) == (verdict.label, verdict.granted, verdict.excess)
+
+
+@pytest.mark.parametrize(
+    ("grant_type", "login_scopes", "expected"),
+    [
+        (GrantType.REFRESH_TOKEN, ("openid", "offline_access"), "openid offline_access"),
+        (GrantType.CLIENT_CREDENTIALS, ("openid",), ""),
+        (GrantType.REFRESH_TOKEN, ("order:execution", "openid"), "openid"),
+        (GrantType.REFRESH_TOKEN, ("market:information", "openid"), "openid"),
+        (GrantType.REFRESH_TOKEN, ("admin", "openid"), "openid"),
+    ],
+)
+def test_what_a_login_asks_for_beside(grant_type: GrantType, login_scopes: tuple[str, ...], expected: str) -> None:
+    """Only where people log in, and never what a policy decides on, whatever is stored of the provider."""
+    there = replace(provider(wire_scopes=["market:information"]), login_scopes=login_scopes)
+    assert words(expected) == scopes.asked_beside(grant_type, there)
 
 
 def test_a_subset_that_nobody_proved_is_unverified() -> None:

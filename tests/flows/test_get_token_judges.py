@@ -66,6 +66,33 @@ async def test_reply_says_what_the_token_is(world: World, replica: Replica) -> N
     assert world.keyring.fingerprint(issued.access_token) == issued.fingerprint == world.audit.events[0].fingerprint
 
 
+@pytest.mark.parametrize("source", ["provider", "memory", "store"])
+async def test_what_the_login_asked_for_beside_is_no_excess(source: str) -> None:
+    """A provider that still names `openid` in its replies gives usable tokens, from wherever they are served."""
+    world = await new_world(replace(PROVIDER, login_scopes=("openid", "offline_access")))
+    replica = await world.replica()
+    world.endpoint.answers = [tokens(scope=" ".join((*ALL, "openid", "offline_access")), refresh_token="rt-1")]
+    issued = await replica.get("read", "trade", grant="person")
+    if source != "provider":
+        again = replica if source == "memory" else await world.replica()
+        issued = await again.get("read", "trade", grant="person")
+    assert (source, Narrowing.EXACT, ALL, ()) == (
+        issued.source,
+        issued.narrowing,
+        issued.provider_scopes,
+        issued.excess_scopes,
+    )
+
+
+async def test_a_grant_without_a_login_has_no_scopes_beside() -> None:
+    """Nobody asked for them there: they are an excess."""
+    world = await new_world(replace(PROVIDER, login_scopes=("openid",)))
+    replica = await world.replica()
+    world.endpoint.answers = [tokens(scope=" ".join((*READ, "openid")))]
+    with pytest.raises(ScopeExceededError):
+        await replica.get()
+
+
 async def test_assumed_lifetime_is_said(world: World, replica: Replica) -> None:
     """A reply without expires_in lives the provider's default."""
     world.endpoint.answers = [tokens(scope=" ".join(READ), expires_in=None)]

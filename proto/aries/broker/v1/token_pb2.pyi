@@ -148,7 +148,7 @@ class GetTokenResponse(_message.Message):
 
     @_builtins.property
     def provider_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The wire scopes it carries."""
+        """The wire scopes it carries, without those that the provider's login_scopes ask for beside."""
 
     @_builtins.property
     def api_origins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -194,7 +194,9 @@ class Provider(_message.Message):
 
     @_builtins.property
     def login_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Wire scopes every login asks for beside those of its grant, such as openid or offline_access."""
+        """Wire scopes every login asks for beside those of its grant, such as openid or offline_access. They are no excess of
+        a token, so none may be a product scope or one that a product scope is mapped to.
+        """
 
     @_builtins.property
     def authorize_parameters(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
