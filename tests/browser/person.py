@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from playwright.async_api import ConsoleMessage, Page, Request, expect
 
 from aries.broker.v1 import authorization_pb2, authorization_pb2_grpc
-from tests.support.world import Desk, World
+from tests.support.world import World
 
 
 @dataclass
@@ -37,15 +37,18 @@ class Person:
         def ask(request: Request) -> None:
             parts = urlsplit(request.url)
             self.asked.add(f"{parts.scheme}://{parts.netloc}")
+            loaded = self.page.url.startswith(self.public_url) and not request.is_navigation_request()
+            if loaded and not request.url.startswith(self.public_url):
+                self.complaints.append(f"a page of ours loads {request.url}")
 
         self.page.on("console", complain)
         self.page.on("request", ask)
 
-    async def start(self, desk: Desk, **fields: object) -> authorization_pb2.StartAuthorizationResponse:
-        """Have a login started, and open its link."""
+    async def start(self, grant: str, key: str = "", **fields: object) -> authorization_pb2.StartAuthorizationResponse:
+        """Have a login started, by the admin where no key is given, and open its link."""
         stub = authorization_pb2_grpc.AuthorizationServiceStub(self.world.channel)
-        request = authorization_pb2.StartAuthorizationRequest(grant=desk.grant, **fields)  # type: ignore[arg-type]
-        metadata = (("authorization", f"Bearer {self.world.admin_key}"),)
+        request = authorization_pb2.StartAuthorizationRequest(grant=grant, **fields)  # type: ignore[arg-type]
+        metadata = (("authorization", f"Bearer {key or self.world.admin_key}"),)
         login: authorization_pb2.StartAuthorizationResponse = await stub.StartAuthorization(
             request, metadata=metadata, timeout=20
         )

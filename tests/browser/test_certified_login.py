@@ -69,7 +69,9 @@ async def test_a_person_connects_an_account(
 ) -> None:
     """Refresh token, scopes and person come of the code; the service then gets its token, and another after that."""
     desk = await certified_desk(world, server, configured)
-    login = await ada.start(desk)
+    login = await ada.start(desk.grant)
+    await ada.confirm("BBBBBBBB")
+    await expect(ada.page.get_by_role("alert")).to_contain_text("4 more times")
     await ada.confirm(login.short_code)
     await at_the_server(ada, "ada")
     await ada.page.locator("button[type=submit]").click()
@@ -87,14 +89,14 @@ async def test_the_grant_stays_the_persons(
 ) -> None:
     """Who somebody is, the ID token says: another person's login is not taken."""
     desk = await certified_desk(world, server, configured)
-    login = await ada.start(desk)
+    login = await ada.start(desk.grant)
     await ada.confirm(login.short_code)
     await at_the_server(ada, "ada")
     await ada.page.locator("button[type=submit]").click()
     await ada.sees("Connected")
     context = await chromium.new_context()
     eve = Person(await context.new_page(), world, public_url)
-    login = await eve.start(desk)
+    login = await eve.start(desk.grant)
     await eve.confirm(login.short_code)
     await at_the_server(eve, "eve")
     await eve.page.locator("button[type=submit]").click()
@@ -110,8 +112,10 @@ async def test_the_grant_stays_the_persons(
 async def test_a_person_says_no(ada: Person, world: World, server: OidcProvider, configured: set[str]) -> None:
     """The server's own way of saying so."""
     desk = await certified_desk(world, server, configured)
-    login = await ada.start(desk)
+    login = await ada.start(desk.grant)
     await ada.confirm(login.short_code)
     await at_the_server(ada, "ada")
     await ada.page.get_by_text("[ Cancel ]").click()
     await ada.sees("Not connected")
+    await expect(ada.page.get_by_role("alert")).to_contain_text("did not allow it")
+    assert "CONSENT_REQUIRED" == (await desk.refused("read", "trade")).reason

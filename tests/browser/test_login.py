@@ -5,14 +5,19 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import Browser, expect
 
+from aries.broker.admin.v1 import config_pb2, secrets_pb2, secrets_pb2_grpc
+from aries.broker.v1 import authorization_pb2
+from broker.core.oauth.rfc7636 import challenge_of
 from tests.browser.looks import Looks
 from tests.browser.person import Person
+from tests.support.person import asked
 from tests.support.sandbox import SandboxDriver
-from tests.support.world import World, wire
+from tests.support.world import CLIENT_ID, World, wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MFA_CODE = "135790"
+APP_URI = "http://127.0.0.1:9/app"
 
 
 async def test_an_account_is_connected_with_a_phone(
@@ -20,7 +25,7 @@ async def test_an_account_is_connected_with_a_phone(
 ) -> None:
     """From the link to "Connected": a wrong code from the phone may be followed by the right one; then GetToken."""
     desk = await world.desk("refresh_token", imported=False)
-    login = await ada.start(desk)
+    login = await ada.start(desk.grant)
     await ada.sees(f"Connect {desk.grant}")
     await ada.confirm(login.short_code)
     await ada.log_in("ada@example.com", password)
@@ -37,7 +42,7 @@ async def test_an_account_is_connected_with_a_phone(
 async def test_a_wrong_short_code_is_told_at_its_field(ada: Person, world: World, password: str) -> None:
     """Then the right one leads on; who has no phone is asked for none."""
     desk = await world.desk("refresh_token", imported=False)
-    login = await ada.start(desk)
+    login = await ada.start(desk.grant)
     await ada.confirm("BBBB-BBBB")
     await expect(ada.page.get_by_role("alert")).to_contain_text("4 more times")
     assert "true" == await ada.page.get_by_label("Code").get_attribute("aria-invalid")
@@ -50,7 +55,7 @@ async def test_a_wrong_short_code_is_told_at_its_field(ada: Person, world: World
 async def test_a_person_says_no(ada: Person, world: World, password: str) -> None:
     """Nothing is connected, and the page says what to do next."""
     desk = await world.desk("refresh_token", imported=False)
-    login = await ada.start(desk)
+    login = await ada.start(desk.grant)
     await ada.confirm(login.short_code)
     await ada.log_in("ada@example.com", password)
     await ada.type_code(MFA_CODE)
@@ -59,18 +64,45 @@ async def test_a_person_says_no(ada: Person, world: World, password: str) -> Non
     assert "CONSENT_REQUIRED" == (await desk.refused("read", "trade")).reason
 
 
-async def test_the_form_is_reached_by_the_keyboard(ada: Person, world: World) -> None:
-    """First the code, then the button; what has the focus shows it."""
+async def test_the_form_is_sent_by_the_keyboard(ada: Person, world: World) -> None:
+    """First the code, then the button, by Tab and Enter alone; what has the focus shows it."""
     desk = await world.desk("refresh_token", imported=False)
-    await ada.start(desk)
+    login = await ada.start(desk.grant)
     reached = []
-    for _ in range(2):
+    for typed in (login.short_code, ""):
         await ada.page.keyboard.press("Tab")
         focused = await ada.page.evaluate(
             "[document.activeElement.tagName, getComputedStyle(document.activeElement).outlineStyle]"
         )
         reached.append(tuple(focused))
+        await ada.page.keyboard.type(typed)
     assert [("INPUT", "solid"), ("BUTTON", "solid")] == reached
+    await ada.page.keyboard.press("Enter")
+    await expect(ada.page.get_by_label("Email")).to_be_visible()
+
+
+async def test_a_person_comes_back_to_the_app(ada: Person, world: World, password: str) -> None:
+    """No policy of a page on the way keeps the browser from the app's own address."""
+    app, key = await world.new_key()
+    client, grant = world.new_name("client"), world.new_name("grant")
+    await world.put(
+        client=config_pb2.Client(name=client, provider="aries", client_id=CLIENT_ID, redirect_uris=[APP_URI])
+    )
+    secret = secrets_pb2.AddFirstClientSecretRequest(client=client, secret=world.right_secret)
+    await world.call(secrets_pb2_grpc.SecretsServiceStub(world.channel).AddFirstClientSecret, secret)
+    await world.put(grant=config_pb2.Grant(name=grant, client=client, type="refresh_token", scopes=["read"]))
+    may = config_pb2.Policy(name=app, callers=[f"key:{app}"], grants=[grant], scopes=["read"], authorize=True)
+    await world.put(policy=may)
+    await ada.page.route(f"{APP_URI}**", lambda route: route.fulfill(body="<h1>The app</h1>", content_type="text/html"))
+    redirect = authorization_pb2.AppRedirect(
+        redirect_uri=APP_URI, state="its-own", code_challenge=challenge_of("v" * 43)
+    )
+    await ada.start(grant, key, app=redirect)
+    await ada.page.get_by_role("button").click()
+    await ada.log_in("grace@example.com", password)
+    await ada.page.get_by_role("button", name="Allow").click()
+    await ada.sees("The app")
+    assert "its-own" == asked(ada.page.url)["state"]
 
 
 async def test_everybody_can_use_every_page(
@@ -82,7 +114,7 @@ async def test_everybody_can_use_every_page(
     person = Person(await context.new_page(), world, public_url)
     desk = await world.desk("refresh_token", imported=False)
     problems: list[str] = []
-    login = await person.start(desk)
+    login = await person.start(desk.grant)
     problems += await looks.at(person.page, "confirm")
     await person.confirm("BBBBBBBB")
     await expect(person.page.get_by_role("alert")).to_be_visible()
@@ -99,14 +131,14 @@ async def test_everybody_can_use_every_page(
     await person.page.get_by_role("button", name="Allow").click()
     await person.sees("Connected")
     problems += await looks.at(person.page, "connected")
-    login = await person.start(desk)
+    login = await person.start(desk.grant)
     problems += await looks.at(person.page, "confirm-again")
     await person.confirm(login.short_code)
     await expect(person.page.get_by_label("Email")).to_be_visible()  # a page on its way would put off the next
     await person.page.goto(f"{public_url}/callback/aries?state=foreign&code=x")
     problems += await looks.at(person.page, "wrong-state")
     await sandbox.fail(status=503)
-    login = await person.start(desk)
+    login = await person.start(desk.grant)
     await person.confirm(login.short_code)
     await person.log_in("grace@example.com", password)
     await person.page.get_by_role("button", name="Allow").click()
