@@ -29,6 +29,8 @@ QUIET = [
     "--disable-sync",
     "--no-first-run",
     "--disable-gpu",
+    "--in-process-gpu",  # a process less
+    "--disable-extensions",
 ]
 
 

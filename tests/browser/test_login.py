@@ -39,17 +39,15 @@ async def test_an_account_is_connected_with_a_phone(
     assert {ada.public_url, sandbox.url} == ada.asked
 
 
-async def test_a_wrong_short_code_is_told_at_its_field(ada: Person, world: World, password: str) -> None:
-    """Then the right one leads on; who has no phone is asked for none."""
+async def test_a_wrong_short_code_is_told_at_its_field(ada: Person, world: World) -> None:
+    """Then the right one leads on, as people write it."""
     desk = await world.desk("refresh_token", imported=False)
     login = await ada.start(desk.grant)
     await ada.confirm("BBBB-BBBB")
     await expect(ada.page.get_by_role("alert")).to_contain_text("4 more times")
     assert "true" == await ada.page.get_by_label("Code").get_attribute("aria-invalid")
     await ada.confirm(f"{login.short_code[:4]}-{login.short_code[4:]}".lower())
-    await ada.log_in("grace@example.com", password)
-    await ada.page.get_by_role("button", name="Allow").click()
-    await ada.sees("Connected")
+    await expect(ada.page.get_by_label("Email")).to_be_visible()
 
 
 async def test_a_person_says_no(ada: Person, world: World, password: str) -> None:
@@ -82,7 +80,7 @@ async def test_the_form_is_sent_by_the_keyboard(ada: Person, world: World) -> No
 
 
 async def test_a_person_comes_back_to_the_app(ada: Person, world: World, password: str) -> None:
-    """No policy of a page on the way keeps the browser from the app's own address."""
+    """Who has no phone is asked for no code, and no page's policy keeps the browser from the app's own address."""
     app, key = await world.new_key()
     client, grant = world.new_name("client"), world.new_name("grant")
     await world.put(
@@ -105,44 +103,22 @@ async def test_a_person_comes_back_to_the_app(ada: Person, world: World, passwor
     assert "its-own" == asked(ada.page.url)["state"]
 
 
-async def test_everybody_can_use_every_page(
-    chromium: Browser, world: World, sandbox: SandboxDriver, public_url: str, looks: Looks, password: str
+async def test_everybody_can_use_the_sandboxs_pages(
+    chromium: Browser, world: World, public_url: str, looks: Looks, password: str
 ) -> None:
     """On a desk and a phone, in light and dark: nothing is cut off, and a checker finds nothing to keep people out."""
-    await sandbox.reset()
     context = await chromium.new_context(bypass_csp=True)  # for the checker's script alone
     person = Person(await context.new_page(), world, public_url)
     desk = await world.desk("refresh_token", imported=False)
-    problems: list[str] = []
     login = await person.start(desk.grant)
-    problems += await looks.at(person.page, "confirm")
-    await person.confirm("BBBBBBBB")
-    await expect(person.page.get_by_role("alert")).to_be_visible()
-    problems += await looks.at(person.page, "confirm-wrong-code")
     await person.confirm(login.short_code)
     await expect(person.page.get_by_label("Email")).to_be_visible()
-    problems += await looks.at(person.page, "sandbox-password")
+    problems = await looks.at(person.page, "sandbox-password")
     await person.log_in("ada@example.com", password)
     await expect(person.page.get_by_label("Code")).to_be_visible()
     problems += await looks.at(person.page, "sandbox-code")
     await person.type_code(MFA_CODE)
     await expect(person.page.get_by_role("button", name="Allow")).to_be_visible()
     problems += await looks.at(person.page, "sandbox-consent")
-    await person.page.get_by_role("button", name="Allow").click()
-    await person.sees("Connected")
-    problems += await looks.at(person.page, "connected")
-    login = await person.start(desk.grant)
-    problems += await looks.at(person.page, "confirm-again")
-    await person.confirm(login.short_code)
-    await expect(person.page.get_by_label("Email")).to_be_visible()  # a page on its way would put off the next
-    await person.page.goto(f"{public_url}/callback/aries?state=foreign&code=x")
-    problems += await looks.at(person.page, "wrong-state")
-    await sandbox.fail(status=503)
-    login = await person.start(desk.grant)
-    await person.confirm(login.short_code)
-    await person.log_in("grace@example.com", password)
-    await person.page.get_by_role("button", name="Allow").click()
-    await person.sees("Not connected")
-    problems += await looks.at(person.page, "not-connected")
     await context.close()
     assert [] == problems
