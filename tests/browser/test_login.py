@@ -40,12 +40,13 @@ async def test_an_account_is_connected_with_a_phone(
 
 
 async def test_a_wrong_short_code_is_told_at_its_field(ada: Person, world: World) -> None:
-    """Then the right one leads on, as people write it."""
+    """Which is where the next one is typed; then the right one leads on, as people write it."""
     desk = await world.desk("refresh_token", imported=False)
     login = await ada.start(desk.grant)
     await ada.confirm("BBBB-BBBB")
     await expect(ada.page.get_by_role("alert")).to_contain_text("4 more times")
     assert "true" == await ada.page.get_by_label("Code").get_attribute("aria-invalid")
+    await expect(ada.page.get_by_label("Code")).to_be_focused()
     await ada.confirm(f"{login.short_code[:4]}-{login.short_code[4:]}".lower())
     await expect(ada.page.get_by_label("Email")).to_be_visible()
 
