@@ -86,7 +86,6 @@ class ConfirmView:
         any_subject: an admin wants another person to be let in its place.
         needs_code: the starter's short code is demanded.
         app: where the result goes afterwards, the app's origin; None for a page here.
-        provider_origin: where the browser is sent.
         expires_in: seconds.
     """
 
@@ -101,7 +100,6 @@ class ConfirmView:
     any_subject: bool
     needs_code: bool
     app: str | None
-    provider_origin: str
     expires_in: float
 
 
@@ -203,7 +201,6 @@ class Connect:
             any_subject=facts.any_subject,
             needs_code=bool(facts.short_code),
             app=origin_or_scheme(facts.app_redirect_uri) if facts.way is Way.APP else None,
-            provider_origin=origin_of(provider.authorize_url or ""),
             expires_in=(opened.expires_at - reading.now) / 1000,
         )
 

@@ -89,7 +89,7 @@ class ConnectPages:
             left = error.tries_left or 0
             told = f"The code is wrong. It can be typed {left} more time{'' if left == 1 else 's'}."
             return self._confirm_page(request, shown, browser, told, 403)
-        return redirect(url.reveal())
+        return self._pages.onward(url.reveal())
 
     async def _callback(self, request: Request) -> Response:
         browser, is_new = self._browser_of(request)
@@ -121,14 +121,12 @@ class ConnectPages:
         self, request: Request, shown: ConfirmView, browser: str, problem: str = "", status: int = 200
     ) -> Response:
         flow = request.path_params["flow"]
-        # A browser also holds what a form's answer redirects to against its targets.
-        targets = " ".join(["'self'", shown.provider_origin, *([shown.app] if shown.app else [])])
         minutes = max(1, round(shown.expires_in / 60))
         return self._pages.page(
             "confirm.html",
             f"Connect {shown.grant}",
             status=status,
-            form_targets=targets,
+            form_target="'self'",
             shown=shown,
             flow=flow,
             csrf=_csrf(browser, flow),

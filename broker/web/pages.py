@@ -19,7 +19,7 @@ _HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_POLICY: Final = "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action {targets}"
+_POLICY: Final = "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action {target}"
 
 AGAIN: Final = "Ask for a new link where you got this one, and open it once more."
 
@@ -93,11 +93,11 @@ class Pages:
         self._style = self._templates.get_template(STYLE).render().encode()
 
     def page(
-        self, name: str, title: str, *, status: int = 200, form_targets: str = "'none'", **facts: object
+        self, name: str, title: str, *, status: int = 200, form_target: str = "'none'", **facts: object
     ) -> HTMLResponse:
-        """Return a page; `form_targets` is where its form, and what that redirects to, may go."""
+        """Return a page; `form_target` is where its form may go, and each redirect that answers it."""
         html = self._templates.get_template(name).render(title=title, **facts)
-        return HTMLResponse(html, status, {**_HEADERS, "Content-Security-Policy": _POLICY.format(targets=form_targets)})
+        return HTMLResponse(html, status, {**_HEADERS, "Content-Security-Policy": _POLICY.format(target=form_target)})
 
     def obstacle(self, obstacle: Obstacle) -> HTMLResponse:
         """Return the page that says why there is no other."""
@@ -107,6 +107,14 @@ class Pages:
     def problem(self, what: str, following: str, status: int) -> HTMLResponse:
         """Return a page that says what is wrong and what to do."""
         return self.page("problem.html", "This did not work", status=status, what=what, next=following)
+
+    def onward(self, url: str) -> HTMLResponse:
+        """Return a page that leads to a provider.
+
+        It is no redirect, since a browser holds every redirect of a form's answer against the form's targets: nobody
+        can know to which other origins a provider sends on the people it does not know itself.
+        """
+        return self.page("onward.html", "One moment", url=url)
 
     def style(self) -> Response:
         """Return the style sheet."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
+from starlette.applications import Starlette
+from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.routing import Route
 
 from broker.core.authorization import LIFE_MS, Failure, fail
 from broker.core.identity import Role
@@ -19,7 +23,7 @@ from broker.web.connect import COOKIE, ConnectPages
 from broker.web.pages import FAILURES
 from broker.web.server import WebServer
 from tests.browser.looks import Looks
-from tests.flows.logins import CODE, Logins, gave, new_logins
+from tests.flows.logins import CODE, LOGIN_PROVIDER, Logins, gave, new_logins
 from tests.flows.world import grant
 from tests.support.ports import free_port
 
@@ -94,14 +98,20 @@ def origin() -> str:
     return f"http://127.0.0.1:{free_port()}"
 
 
+@asynccontextmanager
+async def served(app: Starlette, origin: str = "http://127.0.0.1:0") -> AsyncIterator[str]:
+    """Serve an application; return its origin."""
+    server = WebServer(app, origin.removeprefix("http://"))
+    yield f"http://127.0.0.1:{await server.start()}"
+    await server.stop()
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def gallery(window: Page, origin: str) -> AsyncIterator[Gallery]:
     """The pages of flows that have seen no login yet."""
     logins = await new_logins()
-    server = WebServer(ConnectPages(logins.connect, origin).app(), origin.removeprefix("http://"))
-    await server.start()
-    yield Gallery(window, logins, origin)
-    await server.stop()
+    async with served(ConnectPages(logins.connect, origin).app(), origin) as url:
+        yield Gallery(window, logins, url)
 
 
 async def wrong_code(gallery: Gallery) -> None:
@@ -142,6 +152,13 @@ async def with_long_names(gallery: Gallery) -> None:
     await gallery.open(await gallery.logins.started())
 
 
+async def on_the_way(gallery: Gallery) -> None:
+    """Which nobody sees unless the provider is slow."""
+    await gallery.page.route("https://login.example/**", lambda route: route.fulfill(status=204), times=1)
+    await gallery.open(await gallery.logins.app_started())
+    await gallery.page.get_by_role("button").click()
+
+
 async def connected(gallery: Gallery) -> None:
     """The last page of most."""
     await gallery.result(await gallery.taken(await gallery.logins.started()))
@@ -171,6 +188,7 @@ async def foreign_state(gallery: Gallery) -> None:
         ("confirm-of-an-app", of_an_app, "Connect login"),
         ("confirm-of-nobody", of_nobody, "Connect alone"),
         ("confirm-long-names", with_long_names, "Connect login"),
+        ("onward", on_the_way, "One moment"),
         ("connected", connected, "Connected"),
         ("nearly", nearly, "Nearly there"),
         ("failed-denied", denied, "Not connected"),
@@ -257,3 +275,20 @@ async def test_every_problem_fits_its_page(gallery: Gallery, looks: Looks, name:
     await way(gallery)
     await expect(gallery.page.get_by_role("alert")).to_contain_text(words)
     assert [] == await looks.glance(gallery.page, f"broker-problem-{name}")
+
+
+async def test_a_provider_may_have_people_log_in_elsewhere(chromium: Browser, origin: str) -> None:
+    """Its authorization endpoint redirects to whoever knows them, at an origin that our configuration does not name."""
+    who = Starlette(routes=[Route("/", lambda _: HTMLResponse("<h1>Who are you?</h1>"))])
+    async with served(who) as elsewhere:
+        there = Starlette(routes=[Route("/authorize", lambda _: RedirectResponse(elsewhere))])
+        async with served(there) as provider:
+            logins = await new_logins(replace(LOGIN_PROVIDER, authorize_url=f"{provider}/authorize"))
+            async with served(ConnectPages(logins.connect, origin).app(), origin) as ours:
+                context = await chromium.new_context()
+                page = await context.new_page()
+                login = await logins.app_started()
+                await page.goto(f"{ours}/connect/{login.flow_id.reveal()}")
+                await page.get_by_role("button").click()
+                await expect(page.locator("h1")).to_have_text("Who are you?")
+                await context.close()

@@ -13,7 +13,7 @@ from aries.broker.admin.v1 import config_pb2
 from aries.broker.v1 import authorization_pb2, authorization_pb2_grpc
 from tests.support.broker import NotServingError, start_broker
 from tests.support.canary import Seen
-from tests.support.person import person
+from tests.support.person import onward, person
 from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer
 from tests.support.sandbox import SandboxDriver
@@ -212,7 +212,7 @@ async def test_a_login_goes_over_three_brokers(
         request = authorization_pb2.StartAuthorizationRequest(grant=desk.grant)
         login = await first.call(service.StartAuthorization, request)
         sent = await ada.confirm(login.authorization_url, login.short_code)
-        back = await ada.at_provider(sent.headers["location"])
+        back = await ada.at_provider(onward(sent))
         await brokers[0].kill()
         result = await ada.get(back.replace(public_url, f"http://127.0.0.1:{ports[1]}", 1))
         page = await ada.get(result.headers["location"].replace(public_url, f"http://127.0.0.1:{ports[1]}", 1))

@@ -53,7 +53,7 @@ async def obstacle(call: Callable[[], Any]) -> Obstacle:
 
 
 async def test_a_person_is_told_before_anything_is_sent() -> None:
-    """Who asked, for what, in both words, who will be able to use it, where they are sent."""
+    """Who asked, for what, in both words, who will be able to use it, how long there is."""
     logins = await new_logins()
     login = await logins.started()
     shown = await logins.connect.open(login.flow_id, HERS)
@@ -68,11 +68,10 @@ async def test_a_person_is_told_before_anything_is_sent() -> None:
     assert (WhoMayUse(("key:portal",), ("read", "trade")), WhoMayUse(("key:orders", "key:reports"), ("read",))) == (
         shown.who_may_use
     )
-    assert (None, True, None, "https://login.example", 600.0) == (
+    assert (None, True, None, 600.0) == (
         shown.subject,
         shown.needs_code,
         shown.app,
-        shown.provider_origin,
         shown.expires_in,
     )
     assert [] == logins.world.endpoint.requests
