@@ -260,7 +260,7 @@ _TEXTS: Final = _each(_text)
 
 _PROVIDER: Final[Mapping[str, Reader[Any]]] = {
     **dict.fromkeys(("name", "preset", "base_url", "issuer", "token_url", "authorize_url", "revocation_url"), _text),
-    **dict.fromkeys(("token_endpoint_auth", "narrowing", "absent_scope", "replay_kind"), _text),
+    **dict.fromkeys(("token_endpoint_auth", "narrowing", "absent_scope", "replay_kind", "connect_login"), _text),
     **dict.fromkeys(("wire_scopes", "api_origins", "endpoint_origins", "resources"), _TEXTS),
     **dict.fromkeys(("default_expires_in", "replay_window"), _number),
     **dict.fromkeys(("refresh_reply_deadline", "client_credentials_reply_deadline"), _number),

@@ -29,6 +29,7 @@ class Action(StrEnum):
     GRANT_SUSPECT = "grant:suspect"
     GRANT_RELEASE = "grant:release"
     LOGIN_START = "login:start"
+    LOGIN_IDENTIFY = "login:identify"
     LOGIN_CONFIRM = "login:confirm"
     LOGIN_RECEIVE = "login:receive"
     LOGIN_FAIL = "login:fail"

@@ -2,19 +2,23 @@
 
     step        moves                                         condition
     ──────────  ────────────────────────────────────────────  ─────────────────────────────────────────────────────────
-    open_in     browser                                       started or confirmed, in time, no browser yet or this one
-    try_code    tries+1; the last wrong one: → failed         started or confirmed, in time, this browser
-    confirm     → confirmed; state, ten minutes more          the same, and the short code is right; a wrong one counts
+    sign_in     browser; state, of the sign-in                started, in time, no browser yet or this one
+    come_back   the state is spent                            started, in time, this browser
+    know        person                                        after it
+    confirm     → confirmed; browser, state, and ten minutes  started or confirmed, in time, no browser yet or this one,
+                more, once                                    and the short code is right
+    (wrong)     tries+1; the last one: → failed               the same, and it is wrong
     back        confirmed → exchanging; the state is spent    in time, this browser, a callback without an error
     begin       started → exchanging                          direct, in time
     receive     exchanging → received                         also when it failed meanwhile without a token
     give_code   received → received; one-time code            of an app
-    drop_code   received → received; no code any more    its code's time is over; then it is given up
+    drop_code   received → received; no code any more         its code's time is over; then it is given up
     connect     received → connected
     fail        any but connected → failed
 
-An app's login stays received until the app shows the one-time code. Who has not written a step's row has not made it:
-rows are replaced one version after the other, so of two who make a step at once one is told to look again.
+A page that is only looked at changes nothing: a program that fetches the link before the person does takes nothing
+from them. An app's login stays received until the app shows the one-time code. Who has not written a step's row has not
+made it: rows are replaced one version after the other, so of two who make a step at once one is told to look again.
 
 Times are milliseconds of the store's clock.
 """
@@ -102,6 +106,7 @@ class Obstacle(StrEnum):
     OVER = "over"
     EXPIRED = "expired"
     OTHER_BROWSER = "other_browser"
+    NOT_SIGNED_IN = "not_signed_in"
     WRONG_CODE = "wrong_code"
     WRONG_STATE = "wrong_state"
 
@@ -173,8 +178,10 @@ class Authorization:
     Attributes:
         verifier: our code verifier (RFC 7636), sealed.
         expires_at: when nobody may go on any more; while exchanging or received, when it is looked after by others.
-        browser: `digest` of what the browser's cookie holds, once one opened the page.
-        state: `digest` of what the provider is to bring back; empty before it was asked, and once that was used.
+        browser: `digest` of what the browser's cookie holds, once a person went on from the page in one.
+        person: who signed in before, as `named_person` says it; empty where nobody did.
+        state: `digest` of what the provider, or before it the sign-in, is to bring back; empty before that was asked,
+            and once it was used.
         code: `digest` of an app's one-time code, as long as it can be shown; taken: it was.
         received: what the provider gave, sealed.
         granted: wire scopes it stated, sorted.
@@ -188,6 +195,7 @@ class Authorization:
     phase: LoginPhase = LoginPhase.STARTED
     failure: Failure | None = None
     browser: str = ""
+    person: str = ""
     tries: int = 0
     state: str = ""
     code: str = ""
@@ -229,6 +237,16 @@ def parse_bundle(bundle: Secret) -> ReceivedGrant:
     )
 
 
+def named_person(subject: str, issuer: str) -> str:
+    """Return a person who signed in: the subject, and the issuer that calls them so. Issuers hold no blank."""
+    return f"{subject} at {issuer}"
+
+
+def is_signed_in(login: Authorization, issuer: str) -> bool:
+    """Tell whether the person signed in at this issuer."""
+    return login.person.endswith(f" at {issuer}")
+
+
 def digest(value: str) -> str:
     """Return SHA-256 in hexadecimal of a random value that is found by it; whoever reads the store learns nothing."""
     return hashlib.sha256(value.encode()).hexdigest()
@@ -247,20 +265,52 @@ def normal_short_code(unverified_text: str) -> str:
 # --- the steps -------------------------------------------------------------------------------------------------------
 
 
-def open_in(login: Authorization, browser: str, now: int) -> Authorization:
-    """Return the login opened in a browser, the first one that comes.
+def check_at_hand(login: Authorization, browser: str, now: int) -> None:
+    """Make sure that a person with this browser can go on with a login whose link they have.
 
     Raises:
         StepError: it is over, or another browser has it.
     """
     _check_open(login, now)
-    if login.browser and login.browser != browser:
+    if login.browser not in {"", browser}:
         raise StepError(Obstacle.OTHER_BROWSER)
-    return login if login.browser else _moved(login, browser=browser)
+
+
+def sign_in(login: Authorization, browser: str, state: str, now: int) -> Authorization:
+    """Return the login of a person who is about to sign in; `state` is the digest of what they are to bring back.
+
+    Raises:
+        StepError: it is over, confirmed already, or another browser has it.
+    """
+    check_at_hand(login, browser, now)
+    if login.phase is not LoginPhase.STARTED:
+        raise StepError(Obstacle.OVER)
+    return _moved(login, browser=browser, state=state)
+
+
+def come_back(login: Authorization, browser: str, now: int) -> Authorization:
+    """Return the login of a person who comes back from signing in; what they bring counts once.
+
+    Raises:
+        StepError: nobody was sent to sign in, or another browser was.
+    """
+    if login.phase is not LoginPhase.STARTED or not login.state:
+        raise StepError(Obstacle.WRONG_STATE)
+    if login.browser != browser:
+        raise StepError(Obstacle.OTHER_BROWSER)
+    _check_open(login, now)
+    return _moved(login, state="")
+
+
+def know(login: Authorization, person: str) -> Authorization:
+    """Return the login with the person who signed in."""
+    return _moved(login, person=person)
 
 
 def confirm(login: Authorization, browser: str, short_code: str, state: str, now: int) -> Authorization:
     """Return the login confirmed: the person saw what it is about. Confirmed again, the provider is asked anew.
+
+    The browser has the login from now on, and its time begins anew once.
 
     Args:
         login: as it is.
@@ -272,14 +322,13 @@ def confirm(login: Authorization, browser: str, short_code: str, state: str, now
     Raises:
         StepError: it is over, another browser has it, or the code is wrong; `ended` has it one try on.
     """
-    _check_open(login, now)
-    if not login.browser or login.browser != browser:
-        raise StepError(Obstacle.OTHER_BROWSER)
+    check_at_hand(login, browser, now)
     if login.facts.short_code and login.facts.short_code != short_code:
         last = login.tries + 1 >= MOST_TRIES
         after = fail(login, Failure.TOO_MANY_TRIES) if last else _moved(login)
         raise StepError(Obstacle.WRONG_CODE, replace(after, tries=login.tries + 1))
-    return _moved(login, phase=LoginPhase.CONFIRMED, state=state, expires_at=now + LIFE_MS)
+    until = now + LIFE_MS if login.phase is LoginPhase.STARTED else login.expires_at
+    return _moved(login, phase=LoginPhase.CONFIRMED, browser=browser, state=state, expires_at=until)
 
 
 def check_back(login: Authorization, browser: str, provider_id: str, now: int) -> None:

@@ -58,7 +58,7 @@ def merge(old: Configured, new: Configured) -> Configured:
     if isinstance(old, Provider) and isinstance(new, Provider):
         return replace(new, id=old.id, frozen=old.frozen or new.frozen, proof=old.proof)
     if isinstance(old, Grant) and isinstance(new, Grant):
-        return replace(new, id=old.id, subject=old.subject, state=old.state)
+        return replace(new, id=old.id, subject=old.subject, person=old.person, state=old.state)
     return replace(new, id=old.id)
 
 

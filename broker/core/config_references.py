@@ -43,6 +43,7 @@ def problems(config: ConfigFile, staying: Staying) -> list[Problem]:
         *_names(config, staying),
         *(problem for _, problem in _references(config, staying)),
         *_issuers(config, staying),
+        *_sign_ins(config, staying),
         *_needed(config, staying),
     ]
 
@@ -90,6 +91,9 @@ def _references(config: ConfigFile, staying: Staying) -> Iterator[tuple[Kind, Pr
     for index, grant in enumerate(config.grants):
         if grant.client not in clients:
             yield _missing(Kind.CLIENT, f"grants[{index}].client", grant.client)
+    for index, provider in enumerate(config.providers):
+        if provider.connect_login is not None and provider.connect_login not in clients:
+            yield _missing(Kind.CLIENT, f"providers[{index}].connect_login", provider.connect_login)
     callers = {f"policies[{index}]": policy.callers for index, policy in enumerate(config.policies)}
     callers |= {f"roles[{index}]": binding.callers for index, binding in enumerate(config.roles)}
     for path, patterns in callers.items():
@@ -116,6 +120,16 @@ def _issuers(config: ConfigFile, staying: Staying) -> Iterator[Problem]:
         named.setdefault(issuer.issuer, issuer.name)
 
 
+def _sign_ins(config: ConfigFile, staying: Staying) -> Iterator[Problem]:
+    """Tell of providers that would have people sign in at themselves."""
+    places = {client.name: client.provider for client in staying.catalog.clients.values()}
+    places |= {client.name: client.provider for client in config.clients}
+    for index, provider in enumerate(config.providers):
+        if places.get(provider.connect_login or "") == provider.name:
+            told = "is a client of this provider itself: people sign in where they are known already"
+            yield Problem(f"providers[{index}].connect_login", told)
+
+
 def _needed(config: ConfigFile, staying: Staying) -> Iterator[Problem]:
     """Tell what objects that stay would miss."""
     providers = {item.name for item in config.providers} | set(staying.catalog.providers)
@@ -127,6 +141,11 @@ def _needed(config: ConfigFile, staying: Staying) -> Iterator[Problem]:
     for grant in staying.grants.values():
         if grant.client not in clients:
             yield Problem("clients", f"the grant {grant.name!r} still needs the client {grant.client!r}")
+    for provider in staying.catalog.providers.values():
+        if provider.connect_login is not None and provider.connect_login not in clients:
+            yield Problem(
+                "clients", f"the provider {provider.name!r} still needs the client {provider.connect_login!r}"
+            )
     for what, bindings in (("policy", staying.catalog.policies), ("role binding", staying.catalog.roles)):
         for binding in bindings:
             for kind in sorted({pattern.partition(":")[0] for pattern in binding.callers} - kinds):

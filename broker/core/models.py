@@ -138,6 +138,7 @@ class Provider:
         proof: what it was seen to do, if anybody looked.
         absent_scope: meaning of a reply without scope.
         default_expires_in: seconds assumed when `expires_in` is absent.
+        connect_login: the client with which people sign in (OpenID Connect) before they log in here, if they have to.
         login_scopes: wire scopes every login asks for beside those of its grant, such as `openid`; never an excess.
         authorize_parameters: further fixed parameters of an authorization request.
         pkce_with_secret: a code is exchanged with our client's proof beside the code verifier (RFC 7636 §4.5).
@@ -171,6 +172,7 @@ class Provider:
     narrowing: NarrowingProfile = NarrowingProfile.UNPROVED
     proof: NarrowingProof | None = None
     absent_scope: AbsentScope = AbsentScope.REFUSE
+    connect_login: str | None = None
     login_scopes: tuple[str, ...] = ()
     authorize_parameters: Mapping[str, str] = field(default_factory=dict)
     pkce_with_secret: bool = True
@@ -220,6 +222,7 @@ class Grant:
     Attributes:
         scopes: the grant's own set, as configured: product or wire scopes.
         subject: for whom, learnt at login or import; None while unknown and for client_credentials.
+        person: who signed in when it was connected, with the issuer that says so; None where nobody had to.
         state: the redeem protocol's row.
     """
 
@@ -230,6 +233,7 @@ class Grant:
     type: GrantType
     scopes: frozenset[str]
     subject: str | None = None
+    person: str | None = None
     state: GrantState = field(default_factory=GrantState)
 
 

@@ -68,6 +68,7 @@ class ProviderConfig:
         resources: what callers may name as `resource` (RFC 8707); none unless listed.
         default_expires_in, replay_window, refresh_reply_deadline, client_credentials_reply_deadline: seconds.
         unspent_statuses: 5xx statuses that are answered before the refresh token is read.
+        connect_login: the client with which people sign in before they log in at this provider.
         login_scopes: wire scopes every login asks for beside those of its grant.
         authorize_parameters: further fixed parameters of an authorization request.
         pkce_with_secret: a code is exchanged with our client's proof beside the code verifier.
@@ -96,6 +97,7 @@ class ProviderConfig:
     client_credentials_reply_deadline: int | None = None
     unspent_statuses: tuple[int, ...] = ()
     insecure_loopback: bool = False
+    connect_login: str | None = None
     login_scopes: tuple[str, ...] = ()
     authorize_parameters: Mapping[str, str] = field(default_factory=dict)
     pkce_with_secret: bool | None = None

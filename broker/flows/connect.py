@@ -1,7 +1,8 @@
 """The browser's half of a login: what a person sees before and after the provider.
 
-open: the page that says who asked for what ▸ confirm: the short code is right, off to the provider
-▸ callback: ours, this browser's, the provider's own ▸ the code exchanged ▸ the result, here or at the app
+open: the page that says who asked for what, where it must be after a sign-in ▸ confirm: the short code is right, off
+to the provider ▸ callback: ours, this browser's, the provider's own ▸ the code exchanged ▸ the result, here or at the
+app
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from broker.core.authorization import (
     Obstacle,
     StepError,
     Way,
+    check_at_hand,
     check_back,
     confirm,
     digest,
@@ -28,7 +30,6 @@ from broker.core.authorization import (
     give_code,
     is_digest,
     normal_short_code,
-    open_in,
 )
 from broker.core.errors import (
     BrokerError,
@@ -50,11 +51,11 @@ from broker.core.secret import Secret
 from broker.core.urls import origin_of
 from broker.flows.catalog_view import CatalogView
 from broker.flows.exchange_code import ExchangeCode
-from broker.flows.login_standing import grant_of
+from broker.flows.login_secrets import open_verifier
+from broker.flows.login_standing import grant_of, is_anothers
+from broker.flows.sign_in import STATE_BYTES, Place, SignIn, SignInError
 from broker.flows.trail import Trail
-from broker.ports import AuthorizationStore, Buckets, Cipher, Clock, GrantStore, LoginReading, SealBrokenError
-
-STATE_BYTES: Final = 32
+from broker.ports import AuthorizationStore, Buckets, Cipher, Clock, GrantStore, LoginReading
 
 NOTHING_SENT: Final = (ProviderUnavailableError, ProviderRefusedClientError, RateLimitedError)
 """Why a code was not sent, and soon will not be: the person begins again."""
@@ -78,6 +79,7 @@ class ConfirmView:
     """What a person is to know before anything is sent to the provider.
 
     Attributes:
+        person: who signed in before; empty where nobody has to.
         starter: printed id of the caller that asked.
         scopes: the grant's, in the configuration's words.
         wire_scopes: what the provider is asked for.
@@ -89,6 +91,7 @@ class ConfirmView:
         expires_in: seconds.
     """
 
+    person: str
     starter: str
     grant: str
     client: str
@@ -100,6 +103,14 @@ class ConfirmView:
     any_subject: bool
     needs_code: bool
     app: str | None
+    expires_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class SignInView:
+    """Where a person has to sign in before they are told more; `expires_in` in seconds."""
+
+    provider: str
     expires_in: float
 
 
@@ -128,16 +139,22 @@ class ConnectError(Exception):
 
     Attributes:
         tries_left: of the short code, where that was wrong.
+        cause: what is behind it, in our words, for the log.
     """
 
-    def __init__(self, obstacle: Obstacle, tries_left: int | None = None) -> None:
+    def __init__(self, obstacle: Obstacle, tries_left: int | None = None, cause: str = "") -> None:
         super().__init__(obstacle)
         self.obstacle = obstacle
         self.tries_left = tries_left
+        self.cause = cause
 
 
 class Connect:
-    """The flow; one per process. `browser` is what the browser's cookie holds, made by whoever serves the pages."""
+    """The flow; one per process.
+
+    `where` is a link's flow id, or the id of a login this browser has already; `browser` is what the browser's cookie
+    holds, made by whoever serves the pages.
+    """
 
     def __init__(  # noqa: PLR0913 - each is a port or a part of the flow
         self,
@@ -146,6 +163,7 @@ class Connect:
         logins: AuthorizationStore,
         grants: GrantStore,
         exchange: ExchangeCode,
+        sign_in: SignIn,
         cipher: Cipher,
         clock: Clock,
         buckets: Buckets,
@@ -155,6 +173,7 @@ class Connect:
         self._logins = logins
         self._grants = grants
         self._exchange = exchange
+        self._sign_in = sign_in
         self._cipher = cipher
         self._clock = clock
         self._buckets = buckets
@@ -170,23 +189,27 @@ class Connect:
         if not (await self._buckets.spend(charges)).allowed:
             raise OverloadedError("too many requests for pages", retry_after=1.0)
 
-    async def open(self, flow_id: Secret, browser: str) -> ConfirmView:
-        """Return what the person is to confirm; the first browser that comes has the login.
+    async def open(self, where: Secret | str, browser: str) -> ConfirmView | SignInView:
+        """Return what the person is to confirm, or where they have to sign in before they are told.
 
         Raises:
             ConnectError: there is nothing to confirm for this browser.
             BrokerError: the store is away.
         """
-        reading = await self._reading(flow_id)
+        reading = await self._reading(where, browser)
+        login = reading.login
         try:
-            opened = open_in(reading.login, digest(browser), reading.now)
+            check_at_hand(login, digest(browser), reading.now)
         except StepError as error:
             raise ConnectError(error.obstacle) from None
-        if opened is not reading.login and not await self._logins.move_login(opened):
-            return await self.open(flow_id, browser)
-        grant, client, provider = await self._grant_of(opened)
-        facts = opened.facts
+        grant, client, provider = await self._grant_of(login)
+        place = self._place(login, provider)
+        expires_in = (login.expires_at - reading.now) / 1000
+        if place is not None:
+            return SignInView(place.provider.name, expires_in)
+        facts = login.facts
         return ConfirmView(
+            person=login.person,
             starter=facts.starter,
             grant=grant.name,
             client=client.name,
@@ -201,26 +224,34 @@ class Connect:
             any_subject=facts.any_subject,
             needs_code=bool(facts.short_code),
             app=origin_or_scheme(facts.app_redirect_uri) if facts.way is Way.APP else None,
-            expires_in=(opened.expires_at - reading.now) / 1000,
+            expires_in=expires_in,
         )
 
-    async def confirm(self, flow_id: Secret, browser: str, unverified_code: str, trail: Trail) -> Secret:
+    async def confirm(self, where: Secret | str, browser: str, unverified_code: str, trail: Trail) -> Secret:
         """Return the provider's URL for a person who saw the page and typed the starter's code.
+
+        It is the sign-in's URL as long as the person has to sign in first: then nothing is confirmed. The login is
+        this browser's from now on.
 
         Raises:
             ConnectError: not so; a wrong code counts.
             BrokerError: the store is away.
         """
-        reading = await self._reading(flow_id)
+        reading = await self._reading(where, browser)
         login = reading.login
         _, client, provider = await self._grant_of(login)
+        place = self._place(login, provider)
+        if place is not None:
+            return await self._to_sign_in(reading, provider, place, browser)
         state, code = self._random_text(STATE_BYTES), normal_short_code(unverified_code)
         typed = self._cipher.fingerprint(Secret(code)) if code else ""
         try:
             confirmed = confirm(login, digest(browser), typed, digest(state), reading.now)
         except StepError as error:
             raise await self._refused(error, login, trail) from None
-        verifier = await self._verifier(login, provider)
+        verifier = await open_verifier(self._cipher, login, provider)
+        if verifier is None:
+            raise ConnectError(Obstacle.OVER)
         event = trail.event(Action.LOGIN_CONFIRM, self._clock.now(), **self._named(login))
         if not await self._logins.move_login(confirmed, event):
             raise ConnectError(Obstacle.OVER)
@@ -235,7 +266,7 @@ class Connect:
         return Secret(url)
 
     async def callback(self, provider_name: str, callback: Callback, browser: str, trail: Trail) -> Onward:
-        """Take what the provider sent with the browser, exchange the code, and say where to go.
+        """Take what the provider, or the sign-in before it, sent with the browser, and say where to go.
 
         Raises:
             ConnectError: it belongs to no login of this browser.
@@ -248,6 +279,8 @@ class Connect:
         if reading is None:
             raise ConnectError(Obstacle.WRONG_STATE)
         login = reading.login
+        if login.phase is LoginPhase.STARTED:
+            return await self._signed_in(reading, provider, callback, browser, trail)
         try:
             check_back(login, digest(browser), provider.id, reading.now)
         except StepError as error:
@@ -267,8 +300,8 @@ class Connect:
         Raises:
             ConnectError: there is none, or another browser has it.
         """
-        reading = await self._logins.find_login(result_id) if is_digest(result_id) else None
-        if reading is None or not reading.login.browser or reading.login.browser != digest(browser):
+        reading = await self._of_browser(result_id, browser)
+        if reading is None:
             raise ConnectError(Obstacle.UNKNOWN)
         login = reading.login
         grant = await self._grants.get_grant(login.facts.grant_id) if login.phase is LoginPhase.CONNECTED else None
@@ -280,6 +313,37 @@ class Connect:
             granted=login.granted,
             subject=None if grant is None else grant.subject,
         )
+
+    async def _to_sign_in(self, reading: LoginReading, provider: Provider, place: Place, browser: str) -> Secret:
+        try:
+            begun, url = await self._sign_in.begin(reading.login, provider, place, browser, reading.now)
+        except StepError as error:
+            raise ConnectError(error.obstacle) from None
+        except SignInError as error:
+            raise ConnectError(Obstacle.NOT_SIGNED_IN, cause=error.cause) from None
+        if not await self._logins.move_login(begun):
+            raise ConnectError(Obstacle.OVER)
+        return url
+
+    async def _signed_in(
+        self, reading: LoginReading, there: Provider, callback: Callback, browser: str, trail: Trail
+    ) -> Onward:
+        """Take what the sign-in sent with the browser; the login's own page comes next."""
+        login = reading.login
+        grant, _, provider = await self._grant_of(login)
+        place = self._place(login, provider)
+        if place is None or place.provider.id != there.id:
+            raise ConnectError(Obstacle.WRONG_STATE)
+        try:
+            login = await self._sign_in.end(login, provider, place, callback, browser, reading.now, trail)
+        except StepError as error:
+            raise ConnectError(error.obstacle) from None
+        except SignInError as error:
+            raise ConnectError(Obstacle.NOT_SIGNED_IN, cause=error.cause) from None
+        if is_anothers(login, grant):
+            login = await self._failed(login, Failure.SUBJECT_MISMATCH, trail)
+            return await self._onward(login)
+        return Onward(None, login.facts.id)
 
     async def _exchanged(
         self, reading: LoginReading, found: tuple[Grant, Client, Provider], code: Secret, trail: Trail
@@ -339,22 +403,28 @@ class Connect:
         reading = await self._logins.find_login(login.facts.id)
         return after if reading is None else reading.login
 
-    async def _verifier(self, login: Authorization, provider: Provider) -> Secret:
+    def _place(self, login: Authorization, provider: Provider) -> Place | None:
         try:
-            return await self._cipher.open(
-                login.verifier, login.facts.binding("verifier", origin_of(provider.token_url))
-            )
-        except SealBrokenError:  # the provider's token endpoint is another one now, or somebody wrote to the row
-            raise ConnectError(Obstacle.OVER) from None
+            return self._sign_in.place(login, provider)
+        except SignInError as error:
+            raise ConnectError(Obstacle.NOT_SIGNED_IN, cause=error.cause) from None
 
-    async def _reading(self, flow_id: Secret) -> LoginReading:
-        reading = await self._logins.find_login(digest(flow_id.reveal()))
+    async def _reading(self, where: Secret | str, browser: str) -> LoginReading:
+        if isinstance(where, Secret):
+            reading = await self._logins.find_login(digest(where.reveal()))
+        else:
+            reading = await self._of_browser(where, browser)
         if reading is None or reading.login.facts.way is Way.DIRECT:
             raise ConnectError(Obstacle.UNKNOWN)
         return reading
 
+    async def _of_browser(self, login_id: str, browser: str) -> LoginReading | None:
+        """Return the login of this id, if this browser has it."""
+        reading = await self._logins.find_login(login_id) if is_digest(login_id) else None
+        return reading if reading is not None and reading.login.browser == digest(browser) else None
+
     async def _grant_of(self, login: Authorization) -> tuple[Grant, Client, Provider]:
-        found = await grant_of(login, self._view, self._grants)
+        found = await grant_of(login, self._view, self._grants, yet_to_sign_in=True)
         if found is None or found[2].authorize_url is None:
             raise ConnectError(Obstacle.OVER)
         return found

@@ -26,11 +26,12 @@ from broker.core.oauth.token_response import TokenResponse
 from broker.core.secret import Secret
 from broker.core.urls import origin_of
 from broker.flows.keep_received import KeepReceived
+from broker.flows.login_secrets import open_verifier
 from broker.flows.provider_call import ProviderCall
 from broker.flows.settle_login import SettleLogin
 from broker.flows.trail import Trail
 from broker.flows.wish import Wish, wish_for
-from broker.ports import AuthorizationStore, Cipher, Clock, ReceivedLogin, SealBrokenError
+from broker.ports import AuthorizationStore, Cipher, Clock, ReceivedLogin
 
 REPLY_DEADLINE: Final = 30.0
 """Seconds a reply is waited for: a person waits with it."""
@@ -111,15 +112,19 @@ class ExchangeCode:
     async def _exchange(  # noqa: PLR0913 - the same
         self, login: Authorization, wish: Wish, code: Secret, now: int, trail: Trail, place: int
     ) -> Authorization:
-        verifier = await self._verifier(login, wish.provider)
+        verifier = await open_verifier(self._cipher, login, wish.provider)
         if verifier is None:
             return await self._failed(login, Failure.GRANT_UNAVAILABLE, trail)
         sending = begin_exchange(login, self._owner, now)
-        await self._call.pay(wish)
-        prepared = await self._call.prepare(wish, AuthorizationCode(code, login.facts.redirect_uri, verifier))
+        client, provider = wish.client, wish.provider
+        await self._call.pay(client, provider, wish.grant.name)
+        grant = AuthorizationCode(code, login.facts.redirect_uri, verifier)
+        prepared = await self._call.prepare(client, provider, grant)
         if not await self._logins.move_login(sending):
             raise GrantConflictError("the login moved on at the same moment", cause="login_moved")
-        reading = await self._call.send(wish, prepared, before_write=_licensed, reply_deadline=REPLY_DEADLINE)
+        reading = await self._call.send(
+            client, provider, prepared, before_write=_licensed, reply_deadline=REPLY_DEADLINE
+        )
         failure = _failure(reading)
         if failure is not None or reading.refresh_token is None:
             return await self._failed(sending, failure or Failure.NO_REFRESH_TOKEN, trail)
@@ -166,14 +171,6 @@ class ExchangeCode:
         if kept is None:
             raise GrantConflictError("the login was forgotten while its code was exchanged", cause="login_forgotten")
         return kept.login
-
-    async def _verifier(self, login: Authorization, provider: Provider) -> Secret | None:
-        try:
-            return await self._cipher.open(
-                login.verifier, login.facts.binding("verifier", origin_of(provider.token_url))
-            )
-        except SealBrokenError:  # the provider's token endpoint is another one now, or somebody wrote to the row
-            return None
 
     async def _failed(self, login: Authorization, failure: Failure, trail: Trail) -> Authorization:
         event = trail.event(

@@ -16,27 +16,37 @@ OPERATORS: Final = frozenset({Role.ADMIN, Role.OPERATOR})
 
 
 async def grant_of(
-    login: Authorization, view: CatalogView, grants: GrantStore
+    login: Authorization, view: CatalogView, grants: GrantStore, *, yet_to_sign_in: bool = False
 ) -> tuple[Grant, Client, Provider] | None:
     """Return the grant, client and provider a login began with, as they are now; None when it may not go on."""
     grant = await grants.get_grant(login.facts.grant_id)
-    return None if grant is None else standing_of(login, grant, view.catalog)
+    return None if grant is None else standing_of(login, grant, view.catalog, yet_to_sign_in=yet_to_sign_in)
 
 
-def standing_of(login: Authorization, grant: Grant, catalog: Catalog) -> tuple[Grant, Client, Provider] | None:
+def standing_of(
+    login: Authorization, grant: Grant, catalog: Catalog, *, yet_to_sign_in: bool = False
+) -> tuple[Grant, Client, Provider] | None:
     """Return a login's grant, with its client and provider, if all is as it began.
 
-    None when the grant has another client, provider or other scopes by now, the provider is frozen, or the starter may
-    not have people log in for the grant any more.
+    None when the grant has another client, provider or other scopes by now, the provider is frozen, the starter may
+    not have people log in for the grant any more, or people have to sign in first by now and nobody did; the last
+    matters only from the provider on.
     """
     facts = login.facts
     client = catalog.clients.get(grant.client)
     provider = None if client is None else catalog.providers.get(client.provider)
     if client is None or provider is None or provider.frozen:
         return None
+    if provider.connect_login is not None and not login.person and not yet_to_sign_in:
+        return None
     same = (client.id, provider.id) == (facts.client_id, facts.provider_id)
     fits = scopes.expand(grant.scopes, provider) == frozenset(facts.scopes)
     return (grant, client, provider) if same and fits and _may_still(login, grant, provider, catalog) else None
+
+
+def is_anothers(login: Authorization, grant: Grant) -> bool:
+    """Tell whether another person signed in than the one who connected the grant, and nobody allowed that."""
+    return bool(login.person) and grant.person not in {None, login.person} and not login.facts.any_subject
 
 
 def _may_still(login: Authorization, grant: Grant, provider: Provider, catalog: Catalog) -> bool:

@@ -82,11 +82,12 @@ class RedeemClientCredentials:
         """Return: no lease outlives its redeem."""
 
     async def _redeem(self, wish: Wish, attempt: int) -> Received:
-        await self._call.pay(wish)
-        prepared = await self._call.prepare(wish, ClientCredentials(wish.asked, wish.key.resource))
+        client, provider = wish.client, wish.provider
+        await self._call.pay(client, provider, wish.grant.name)
+        prepared = await self._call.prepare(client, provider, ClientCredentials(wish.asked, wish.key.resource))
         started = self._clock.boottime()
         reading = await self._call.send(
-            wish, prepared, before_write=_no_licence_needed, reply_deadline=self._reply_deadline(wish.provider)
+            client, provider, prepared, before_write=_no_licence_needed, reply_deadline=self._reply_deadline(provider)
         )
         noted_at = datetime.fromtimestamp(self._clock.now(), UTC)
         version = prepared.secret_version

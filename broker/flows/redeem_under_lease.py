@@ -166,14 +166,16 @@ class RedeemUnderLease:
         Raises:
             BrokerError: nothing was written.
         """
-        await self._call.pay(tenure.wish)
+        client, provider = tenure.wish.client, tenure.wish.provider
+        await self._call.pay(client, provider, tenure.wish.grant.name)
         prepared = await self._prepare(tenure)
         started = self._clock.boottime()
         reading = await self._call.send(
-            tenure.wish,
+            client,
+            provider,
             prepared,
             before_write=lambda: self._take_licence(tenure, prepared),
-            reply_deadline=self._reply_deadline(tenure.wish.provider) / 1000,
+            reply_deadline=self._reply_deadline(provider) / 1000,
         )
         return _Sent(prepared, reading, started)
 
@@ -189,7 +191,8 @@ class RedeemUnderLease:
         except SealBrokenError as error:
             raise consent_required(tenure.wish.grant, cause="token_sealed_elsewhere") from error
         wish = tenure.wish
-        return await self._call.prepare(wish, RefreshToken(token, wish.scope_to_send, wish.key.resource))
+        grant = RefreshToken(token, wish.scope_to_send, wish.key.resource)
+        return await self._call.prepare(wish.client, wish.provider, grant)
 
     async def _take_licence(self, tenure: Tenure, prepared: PreparedCall) -> None:
         """Commit SENT; only within a second of asking may the socket be written, and nothing is awaited after that."""

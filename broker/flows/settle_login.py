@@ -9,6 +9,7 @@ Every step can be made again, by any replica: the login's row holds what was rec
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 from broker.core import lease
@@ -32,12 +33,20 @@ from broker.core.secret import Secret
 from broker.core.urls import origin_of
 from broker.flows.catalog_view import CatalogView
 from broker.flows.end_token import EndToken
-from broker.flows.login_standing import standing_of
+from broker.flows.login_standing import is_anothers, standing_of
 from broker.flows.trail import Trail
 from broker.ports import AuthorizationStore, Cipher, Clock, GrantStore, SealBrokenError, Subjects
 
 MAX_ROUNDS: Final = 8
 """How often landing is tried anew because the grant moved at the same moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """The person as the provider knows them, and as they signed in before; None where nobody says."""
+
+    subject: str | None
+    person: str | None
 
 
 class SettleLogin:
@@ -125,16 +134,17 @@ class SettleLogin:
                 or standing_of(login, grant, self._view.catalog) is None
             ):
                 return Failure.GRANT_UNAVAILABLE
-            if grant.subject not in {None, subject} and not login.facts.any_subject:
+            if is_anothers(login, grant) or (grant.subject not in {None, subject} and not login.facts.any_subject):
                 return Failure.SUBJECT_MISMATCH
             if grant.subject is not None and subject is None:  # it would go on under the name of the one before
                 return Failure.UNUSABLE_REPLY
-            if await self._landed(grant, received.refresh_token, subject, provider, trail) is not None:
+            whose = Whose(subject, login.person or None)
+            if await self._landed(grant, received.refresh_token, whose, provider, trail) is not None:
                 return None
         raise GrantConflictError("the grant changed again and again while the login ended; it is tried again")
 
     async def _landed(
-        self, grant: Grant, refresh_token: Secret, subject: str | None, provider: Provider, trail: Trail
+        self, grant: Grant, refresh_token: Secret, whose: Whose, provider: Provider, trail: Trail
     ) -> GrantState | None:
         """Run the consent; None when the grant moved meanwhile."""
         state, fingerprint = grant.state, self._cipher.fingerprint(refresh_token)
@@ -146,9 +156,10 @@ class SettleLogin:
             lease.Consented(fingerprint),
             state.consent,
             sealed,
-            subject,
+            whose.subject,
             event,
             expected_attempt=state.attempt,
+            person=whose.person,
         )
 
     async def _open(self, login: Authorization, provider: Provider) -> ReceivedGrant | None:

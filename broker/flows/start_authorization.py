@@ -207,6 +207,8 @@ class StartAuthorization:
         if request.direct_redirect_uri is not None:
             if not client.direct_login or provider.direct_login_url is None:
                 raise _refusal("direct", "the client does not allow the direct steps, or the provider has none")
+            if provider.connect_login is not None:
+                raise _refusal("direct", "people sign in first at this provider, and so need a browser")
             _check_registered("direct.redirect_uri", request.direct_redirect_uri, client)
             return Way.DIRECT, request.direct_redirect_uri
         if provider.authorize_url is None:

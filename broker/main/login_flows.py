@@ -10,6 +10,7 @@ from broker.flows.complete_authorization import CompleteAuthorization
 from broker.flows.connect import Connect
 from broker.flows.exchange_code import ExchangeCode
 from broker.flows.settle_login import SettleLogin
+from broker.flows.sign_in import SignIn
 from broker.flows.start_authorization import StartAuthorization
 from broker.flows.tend_logins import TendLogins
 from broker.main.foundation import Foundation
@@ -65,11 +66,21 @@ def login_flows(base: Foundation, tokens: TokenFlows, public_url: str | None) ->
         buckets=base.buckets,
         clock=base.clock,
     )
+    sign_in = SignIn(
+        view=base.view,
+        logins=base.store,
+        call=tokens.call,
+        cipher=base.keyring,
+        clock=base.clock,
+        random_text=secrets.token_urlsafe,
+        public_url=public_url or "",
+    )
     connect = Connect(
         view=base.view,
         logins=base.store,
         grants=base.store,
         exchange=exchange,
+        sign_in=sign_in,
         cipher=base.keyring,
         clock=base.clock,
         buckets=base.buckets,

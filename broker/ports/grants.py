@@ -146,12 +146,13 @@ class GrantStore(Protocol):
         received: AuditEvent,
         *,
         expected_attempt: int,
+        person: str | None = None,
     ) -> GrantState | None:
         """Insert a first refresh token and run Consented, with its event and a new version, in one transaction.
 
         The token is sealed for consent+1 and attempt+1 of the state read before, so both are fenced: None, and nothing
         written, when either moved since or the grant is held. A token that is there already is replaced while it was
-        never sent nor refused. A `subject` of None leaves the grant's own.
+        never sent nor refused. A `subject` or `person` of None leaves the grant's own.
         """
 
     async def hold(

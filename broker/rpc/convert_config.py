@@ -127,7 +127,7 @@ def kind_of(text: str) -> Kind:
 
 def _provider_config(message: config_pb2.Provider) -> ProviderConfig:
     texts = ("base_url", "issuer", "token_url", "authorize_url", "revocation_url", "token_endpoint_auth")
-    words = ("narrowing", "absent_scope", "replay_kind")
+    words = ("narrowing", "absent_scope", "replay_kind", "connect_login")
     said = {field.name for field, _ in message.ListFields()}  # a number or flag that is set, be it 0 or false
     numbers = ("replay_window", "refresh_reply_deadline", "client_credentials_reply_deadline")
     optional = (*numbers, "refresh_kills_older_access_tokens", "pkce_with_secret")
@@ -254,6 +254,7 @@ def _provider(value: Provider) -> config_pb2.Provider:
         insecure_loopback=value.insecure_loopback,
         frozen=value.frozen,
         frozen_reason=frozen_reason(value),
+        connect_login=value.connect_login or "",
         login_scopes=value.login_scopes,
         authorize_parameters=dict(value.authorize_parameters),
         pkce_with_secret=value.pkce_with_secret,

@@ -20,7 +20,7 @@ from broker.core.authorization import Failure, LoginPhase, Obstacle
 from broker.core.errors import BrokerError, OverloadedError
 from broker.core.oauth.authorization_request import parse_callback
 from broker.core.secret import Secret
-from broker.flows.connect import ConfirmView, Connect, ConnectError
+from broker.flows.connect import ConfirmView, Connect, ConnectError, SignInView
 from broker.flows.trail import Trail
 from broker.web.pages import FAILURES, Pages, redirect
 
@@ -52,6 +52,7 @@ class ConnectPages:
             routes=[
                 Route("/connect/{flow}", self._guarded(self._show), methods=["GET"]),
                 Route("/connect/{flow}", self._guarded(self._confirm), methods=["POST"]),
+                Route("/login/{login}", self._guarded(self._confirm), methods=["POST"]),
                 Route("/callback/{provider}", self._guarded(self._callback), methods=["GET"]),
                 Route("/login/{login}", self._guarded(self._result), methods=["GET"]),
                 Route("/style.css", self._style, methods=["GET"]),
@@ -63,8 +64,8 @@ class ConnectPages:
 
     async def _show(self, request: Request) -> Response:
         browser, is_new = self._browser_of(request)
-        shown = await self._connect.open(_flow(request), browser)
-        page = self._confirm_page(request, shown, browser)
+        shown = await self._connect.open(_where(request), browser)
+        page = self._login_page(request, shown, browser)
         if is_new:
             page.set_cookie(self._cookie, browser, path="/", secure=self._secure, httponly=True, samesite="lax")
         return page
@@ -73,22 +74,22 @@ class ConnectPages:
         browser, is_new = self._browser_of(request)
         form = await _form(request)
         token = form.get("csrf", "")
-        if is_new or not hmac.compare_digest(token.encode(), _csrf(browser, request.path_params["flow"]).encode()):
+        if is_new or not hmac.compare_digest(token.encode(), _csrf(browser, request).encode()):
             return self._pages.problem(
                 "This form did not come from this page, or your browser keeps no cookies.",
                 "Open the link once more, with cookies allowed for this site.",
                 403,
             )
-        flow, trail = _flow(request), _trail(request, "login-confirm")
+        where, trail = _where(request), _trail(request, "login-confirm")
         try:
-            url = await self._connect.confirm(flow, browser, form.get("code", ""), trail)
+            url = await self._connect.confirm(where, browser, form.get("code", ""), trail)
         except ConnectError as error:
             if error.obstacle is not Obstacle.WRONG_CODE:
                 raise
-            shown = await self._connect.open(flow, browser)
+            shown = await self._connect.open(where, browser)
             left = error.tries_left or 0
             told = f"The code is wrong. It can be typed {left} more time{'' if left == 1 else 's'}."
-            return self._confirm_page(request, shown, browser, told, 403)
+            return self._login_page(request, shown, browser, told, 403)
         return self._pages.onward(url.reveal())
 
     async def _callback(self, request: Request) -> Response:
@@ -106,6 +107,8 @@ class ConnectPages:
     async def _result(self, request: Request) -> Response:
         browser, _ = self._browser_of(request)
         shown = await self._connect.result(request.path_params["login"], browser)
+        if shown.phase is LoginPhase.STARTED:
+            return self._login_page(request, await self._connect.open(shown.id, browser), browser)
         what, following = FAILURES[shown.failure or Failure.PROVIDER_ERROR]
         titles = {LoginPhase.CONNECTED: "Connected", LoginPhase.FAILED: "Not connected"}
         title = titles.get(shown.phase, "Nearly there")
@@ -117,19 +120,22 @@ class ConnectPages:
     async def _nothing_here(self, _: Request, __: Exception) -> Response:
         return self._pages.obstacle(Obstacle.UNKNOWN)
 
-    def _confirm_page(
-        self, request: Request, shown: ConfirmView, browser: str, problem: str = "", status: int = 200
+    def _login_page(
+        self, request: Request, shown: ConfirmView | SignInView, browser: str, problem: str = "", status: int = 200
     ) -> Response:
-        flow = request.path_params["flow"]
+        """Return the page with the form that goes on: to the sign-in, or to the provider."""
         minutes = max(1, round(shown.expires_in / 60))
         return self._pages.page(
-            "confirm.html",
-            f"Connect {shown.grant}",
+            *(
+                ("sign_in.html", "Sign in")
+                if isinstance(shown, SignInView)
+                else ("confirm.html", f"Connect {shown.grant}")
+            ),
             status=status,
             form_target="'self'",
             shown=shown,
-            flow=flow,
-            csrf=_csrf(browser, flow),
+            action=request.url.path,
+            csrf=_csrf(browser, request),
             problem=problem,
             minutes=f"{minutes} minute{'' if minutes == 1 else 's'}",
         )
@@ -147,6 +153,8 @@ class ConnectPages:
                 await self._connect.admit(_address(request))
                 return await handler(request)
             except ConnectError as error:
+                if error.cause:
+                    log.warning("page_refused", obstacle=error.obstacle.value, cause=error.cause)
                 return self._pages.obstacle(error.obstacle)
             except ClientDisconnect:  # in the middle of a form, as anybody can: no error of ours, and nobody to tell
                 return Response(status_code=400)
@@ -173,13 +181,15 @@ async def _form(request: Request) -> dict[str, str]:
     return {name: values[0] for name, values in fields.items() if len(values) == 1}
 
 
-def _flow(request: Request) -> Secret:
-    return Secret(request.path_params["flow"])
+def _where(request: Request) -> Secret | str:
+    """Return the flow id of a link, or the id of a login that the browser has."""
+    flow = request.path_params.get("flow")
+    return str(request.path_params["login"]) if flow is None else Secret(flow)
 
 
-def _csrf(browser: str, flow: str) -> str:
+def _csrf(browser: str, request: Request) -> str:
     """Return what only a page for this browser and this login holds."""
-    return hashlib.sha256(f"csrf\n{browser}\n{flow}".encode()).hexdigest()
+    return hashlib.sha256(f"csrf\n{browser}\n{request.url.path}".encode()).hexdigest()
 
 
 def _address(request: Request) -> str:

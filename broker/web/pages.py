@@ -32,6 +32,11 @@ OBSTACLES: Final[dict[Obstacle, tuple[int, str, str]]] = {
         "This login was opened in another browser.",
         "Go on there. Was that not you? Then tell whoever sent you the link, and ask for a new one.",
     ),
+    Obstacle.NOT_SIGNED_IN: (
+        403,
+        "You were not signed in.",
+        "Open the link once more and sign in. Should it happen again: tell the operators of the broker.",
+    ),
     Obstacle.WRONG_CODE: (403, "The code is wrong.", "Type the eight letters once more."),
     Obstacle.WRONG_STATE: (
         400,

@@ -77,7 +77,7 @@ async def sandbox(password: str, public_url: str) -> AsyncIterator[SandboxDriver
         CLIENT_ID,
         config.clients[0].client_secret,
         scopes=config.clients[0].scopes,
-        redirect_uris=(f"{public_url}/callback/aries",),
+        redirect_uris=(f"{public_url}/callback/aries", f"{public_url}/callback/guarded"),
     )
     users = (
         UserSeed(1001, "ada@example.com", password=password, mfa=True, mfa_code="135790"),

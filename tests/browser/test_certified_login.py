@@ -16,6 +16,8 @@ from tests.support.world import CLIENT_ID, Desk, World, provider
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PROVIDER = "certified"
+GUARDED = "guarded"
+"""The sandbox, where people log in once they have signed in at the certified server."""
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def configured() -> set[str]:
     return set()
 
 
-async def certified_desk(world: World, server: OidcProvider, configured: set[str]) -> Desk:
+async def certified_desk(world: World, server: OidcProvider, configured: set[str], name: str = PROVIDER) -> Desk:
     """Return a service, and a grant of the server that nobody has logged in for."""
     if PROVIDER not in configured:
         configured.add(PROVIDER)
@@ -45,15 +47,23 @@ async def certified_desk(world: World, server: OidcProvider, configured: set[str
         )
         config = config_pb2.Config(
             revision=world.revision + 1,
-            providers=[provider("aries", world.sandbox.url), certified],
+            providers=[
+                provider("aries", world.sandbox.url),
+                certified,
+                provider(GUARDED, world.sandbox.url, connect_login=PROVIDER),
+            ],
             clients=[
                 config_pb2.Client(name="aries", provider="aries", client_id=CLIENT_ID),
                 config_pb2.Client(name=PROVIDER, provider=PROVIDER, client_id="web"),
+                config_pb2.Client(name=GUARDED, provider=GUARDED, client_id=CLIENT_ID),
             ],
         )
-        first = [config_pb2.ClientSecret(client=PROVIDER, secret="web-secret")]
+        first = [
+            config_pb2.ClientSecret(client=PROVIDER, secret="web-secret"),
+            config_pb2.ClientSecret(client=GUARDED, secret=world.right_secret),
+        ]
         await world.call(world.config.Apply, config_pb2.ApplyRequest(config=config, first_secrets=first))
-    return await world.desk("refresh_token", provider=PROVIDER, imported=False)
+    return await world.desk("refresh_token", provider=name, imported=False)
 
 
 async def at_the_server(person: Person, name: str) -> None:
@@ -119,3 +129,45 @@ async def test_a_person_says_no(ada: Person, world: World, server: OidcProvider,
     await ada.sees("Not connected")
     await expect(ada.page.get_by_role("alert")).to_contain_text("did not allow it")
     assert "CONSENT_REQUIRED" == (await desk.refused("read", "trade")).reason
+
+
+async def test_a_person_signs_in_first(
+    ada: Person,
+    chromium: Browser,
+    world: World,
+    public_url: str,
+    server: OidcProvider,
+    configured: set[str],
+    password: str,
+) -> None:
+    """At the certified server, before the page tells who asks for what; somebody else cannot have the grant then."""
+    desk = await certified_desk(world, server, configured, GUARDED)
+    login = await ada.start(desk.grant)
+    await ada.sees("Sign in")
+    assert desk.grant not in await ada.page.content()
+    await ada.page.get_by_role("button", name=f"Sign in at {PROVIDER}").click()
+    await sign_in(ada, "ada.lovelace")
+    await ada.sees(f"Connect {desk.grant}")
+    await expect(ada.page.locator("main")).to_contain_text(f"signed in as ada.lovelace at {server.issuer}")
+    await ada.confirm(login.short_code)
+    await ada.log_in("ada@example.com", password)
+    await ada.type_code("135790")
+    await ada.page.get_by_role("button", name="Allow").click()
+    await ada.sees("Connected")
+    assert (await desk.get("read", "trade")).access_token
+    context = await chromium.new_context()
+    eve = Person(await context.new_page(), world, public_url)
+    await eve.start(desk.grant)
+    await eve.page.get_by_role("button").click()
+    await sign_in(eve, "eve")
+    await eve.sees("Not connected")
+    await expect(eve.page.get_by_role("alert")).to_contain_text("another person")
+    await context.close()
+
+
+async def sign_in(person: Person, name: str) -> None:
+    """Sign in on the server's own pages, and let us know who it is."""
+    await person.page.locator("[name=login]").fill(name)
+    await person.page.locator("[name=password]").fill("anything")
+    await person.page.locator("button[type=submit]").click()
+    await person.page.locator("button[type=submit]").click()

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from broker.core.authorization import LIFE_MS, Failure, fail
 from broker.core.identity import Role
-from broker.core.models import Grant, GrantType, Origin, Policy
+from broker.core.models import Client, Grant, GrantType, Origin, Policy, Provider
 from broker.flows.connect import PAGES
 from broker.flows.start_authorization import StartedLogin
 from broker.web.connect import COOKIE, ConnectPages
@@ -65,7 +65,7 @@ class Gallery:
     async def ended(self, failure: Failure) -> StartedLogin:
         """Return a login of this browser that ended so."""
         login = await self.logins.started()
-        await self.logins.connect.open(login.flow_id, BROWSER)
+        await self.logins.confirmed(login, BROWSER)
         await self.logins.world.store.inner.move_login(fail(await self.logins.row(login), failure))
         return login
 
@@ -74,9 +74,9 @@ class Gallery:
         grants = self.logins.world.store.inner._grants
         grants["id-login"] = replace(grants["id-login"], subject=subject)
 
-    async def put(self, one: Grant | Policy) -> None:
+    async def put(self, *some: Grant | Policy | Provider | Client) -> None:
         """Put into the catalog."""
-        await self.logins.world.put(one)
+        await self.logins.world.put(*some)
         await self.logins.view.catch_up(await self.logins.world.store.inner.read_version())
 
 
@@ -152,6 +152,14 @@ async def with_long_names(gallery: Gallery) -> None:
     await gallery.open(await gallery.logins.started())
 
 
+async def sign_in_first(gallery: Gallery) -> None:
+    """Nothing is told before it."""
+    corp = replace(LOGIN_PROVIDER, id="p-corp", name="corp")
+    place = Client("c-corp", "corp-sign-in", Origin.RPC, "corp", "broker-at-corp")
+    await gallery.put(corp, place, replace(LOGIN_PROVIDER, connect_login="corp-sign-in"))
+    await gallery.open(await gallery.logins.started())
+
+
 async def on_the_way(gallery: Gallery) -> None:
     """Which nobody sees unless the provider is slow."""
     await gallery.page.route("https://login.example/**", lambda route: route.fulfill(status=204), times=1)
@@ -188,6 +196,7 @@ async def foreign_state(gallery: Gallery) -> None:
         ("confirm-of-an-app", of_an_app, "Connect login"),
         ("confirm-of-nobody", of_nobody, "Connect alone"),
         ("confirm-long-names", with_long_names, "Connect login"),
+        ("sign-in", sign_in_first, "Sign in"),
         ("onward", on_the_way, "One moment"),
         ("connected", connected, "Connected"),
         ("nearly", nearly, "Nearly there"),
@@ -230,10 +239,18 @@ async def expired(gallery: Gallery) -> None:
 
 
 async def of_another_browser(gallery: Gallery) -> None:
-    """A link that another browser came to first."""
+    """A link that another browser went on from."""
     login = await gallery.logins.started()
-    await gallery.logins.connect.open(login.flow_id, "another")
+    await gallery.logins.confirmed(login, "another")
     await gallery.open(login)
+
+
+async def not_signed_in(gallery: Gallery) -> None:
+    """Nobody can sign in: operators made a mistake."""
+    corp = replace(LOGIN_PROVIDER, id="p-corp", name="corp", authorize_url=None)
+    place = Client("c-corp", "corp-sign-in", Origin.RPC, "corp", "broker-at-corp")
+    await gallery.put(corp, place, replace(LOGIN_PROVIDER, connect_login="corp-sign-in"))
+    await gallery.open(await gallery.logins.started())
 
 
 async def foreign_form(gallery: Gallery) -> None:
@@ -265,6 +282,7 @@ async def away(gallery: Gallery) -> None:
         ("over", over, "This login is over."),
         ("expired", expired, "This login took too long and is over."),
         ("other-browser", of_another_browser, "This login was opened in another browser."),
+        ("not-signed-in", not_signed_in, "You were not signed in."),
         ("foreign-form", foreign_form, "This form did not come from this page"),
         ("too-many", too_many, "Too much is going on just now."),
         ("away", away, "The broker cannot do this just now."),

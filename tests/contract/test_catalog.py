@@ -257,13 +257,16 @@ async def test_a_grant_is_found_by_name_and_by_id(backend: Backend) -> None:
 
 
 async def test_configuration_does_not_touch_what_was_learnt(backend: Backend) -> None:
-    """Writing a grant again keeps its id, subject, counters and phase."""
+    """Writing a grant again keeps its id, subject, person, counters and phase."""
     grant_id = await put_grant(backend.store, "desk")
-    consented = Consented("t0")
-    await backend.store.keep_and_consent(grant_id, consented, 0, SEALED, "alice", EVENT, expected_attempt=0)
+    person = "al at https://corp.example"
+    await backend.store.keep_and_consent(
+        grant_id, Consented("t0"), 0, SEALED, "alice", EVENT, expected_attempt=0, person=person
+    )
     before = await backend.store.find_grant("desk")
-    await write(backend, ObjectChange(Kind.GRANT, "desk", new_grant("desk", "other", scopes=frozenset({"trade"}))))
     assert before is not None
+    assert ("alice", person) == (before.subject, before.person)
+    await write(backend, ObjectChange(Kind.GRANT, "desk", new_grant("desk", "other", scopes=frozenset({"trade"}))))
     assert replace(before, scopes=frozenset({"trade"})) == await backend.store.find_grant("desk")
 
 
@@ -358,10 +361,17 @@ async def test_a_changed_object_is_not_believed(sql: SqlBackend, tampering: str)
 
 @pytest.mark.parametrize(
     "tampering",
-    ["client = 'rich'", "scopes = '[\"admin\"]'", "subject = 'mallory'", "name = 'other'", "origin = 'rpc'"],
+    [
+        "client = 'rich'",
+        "scopes = '[\"admin\"]'",
+        "subject = 'mallory'",
+        "person = 'mallory'",
+        "name = 'other'",
+        "origin = 'rpc'",
+    ],
 )
 async def test_a_changed_grant_is_not_believed(sql: SqlBackend, tampering: str) -> None:
-    """A grant's configuration or subject changed past the broker is not handed out, nor signed again by a write."""
+    """A grant's configuration, subject or person changed past the broker is not handed out, nor signed again."""
     await put_grant(sql.store, "desk")
     await sql.execute(f"UPDATE grants SET {tampering}")  # noqa: S608 - the table above
     causes = []

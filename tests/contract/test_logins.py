@@ -15,11 +15,13 @@ from broker.core.authorization import (
     LoginPhase,
     Way,
     begin_exchange,
+    come_back,
     confirm,
     connect,
     fail,
     give_code,
-    open_in,
+    know,
+    sign_in,
 )
 from broker.core.sealing import Sealed
 from broker.ports import ReceivedLogin
@@ -64,8 +66,8 @@ async def moved(backend: Backend, after: Authorization) -> Authorization:
 
 async def exchanging(backend: Backend, login_id: str = "login-1", **facts: object) -> Authorization:
     """Store a login whose code is being exchanged."""
-    opened = await moved(backend, open_in(await added(backend, login_id, **facts), "browser", 0))
-    confirmed = await moved(backend, confirm(opened, "browser", "code-fp", f"state of {login_id}", 0))
+    stored = await added(backend, login_id, **facts)
+    confirmed = await moved(backend, confirm(stored, "browser", "code-fp", f"state of {login_id}", 0))
     now = confirmed.expires_at - LIFE
     return await moved(backend, begin_exchange(confirmed, "me", now))
 
@@ -105,7 +107,7 @@ async def test_every_fact_of_a_login_is_read_back(backend: Backend) -> None:
 async def test_of_two_steps_at_once_one_is_made(backend: Backend) -> None:
     """The other is told, and changes nothing; its event is not stored either."""
     stored = await added(backend)
-    one, other = open_in(stored, "one", 0), fail(stored, Failure.CANCELLED)
+    one, other = sign_in(stored, "one", "state", 0), fail(stored, Failure.CANCELLED)
     told = await asyncio.gather(backend.store.move_login(one, EVENT), backend.store.move_login(other, EVENT))
     reading = await backend.store.find_login("login-1")
     assert reading is not None
@@ -118,8 +120,14 @@ async def test_a_login_is_found_by_its_state_and_code_as_long_as_they_stand(back
     """An empty one finds nothing, however many logins have none."""
     stored = await added(backend)
     await added(backend, "login-2")
-    opened = await moved(backend, open_in(stored, "browser", 0))
-    confirmed = await moved(backend, confirm(opened, "browser", "code-fp", "state", 0))
+    signing_in = await moved(backend, sign_in(stored, "browser", "sign-in", 0))
+    by_state = await backend.store.find_by_state("sign-in")
+    assert by_state is not None
+    assert signing_in == by_state.login
+    back = await moved(backend, come_back(signing_in, "browser", 0))
+    signed_in = await moved(backend, know(back, "ada at https://corp.example"))
+    confirmed = await moved(backend, confirm(signed_in, "browser", "code-fp", "state", 0))
+    assert await backend.store.find_by_state("sign-in") is None
     by_state = await backend.store.find_by_state("state")
     assert by_state is not None
     assert confirmed == by_state.login

@@ -71,7 +71,7 @@ def test_objects_stored_before_there_were_logins() -> None:
     assert client == decode_object(Kind.CLIENT, "c1", "desk", Origin.FILE, body)
     provider = Provider("p1", "as", Origin.FILE, "generic", "i", "t", TokenEndpointAuth.CLIENT_SECRET_POST, {})
     newer = {"login_scopes", "authorize_parameters", "pkce_with_secret"}
-    newer |= {"iss_promised", "direct_login_url", "subject_url"}
+    newer |= {"iss_promised", "direct_login_url", "subject_url", "connect_login"}
     members = json.loads(encode_object(provider))
     older = {name: value for name, value in members.items() if name not in newer}
     assert len(newer) == len(members) - len(older)

@@ -217,8 +217,9 @@ async def apply(  # noqa: PLR0911 - a method each
         case lease.Land():
             return await store.keep_and_land(grant_id, event, SEALED, EVENT)
         case lease.Consented():
-            fences = {"expected_attempt": state.attempt}
-            return await store.keep_and_consent(grant_id, event, state.consent, SEALED, None, EVENT, **fences)
+            return await store.keep_and_consent(
+                grant_id, event, state.consent, SEALED, None, EVENT, expected_attempt=state.attempt
+            )
         case lease.Sent():
             return await store.licence(event, record_of(grant_id, event.attempt, state.owner or ""))
         case lease.Closed():

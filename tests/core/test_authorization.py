@@ -21,17 +21,22 @@ from broker.core.authorization import (
     StepError,
     Way,
     begin_exchange,
+    check_at_hand,
     check_back,
+    come_back,
     confirm,
     connect,
     fail,
     give_code,
     is_over,
+    is_signed_in,
+    know,
+    named_person,
     normal_short_code,
-    open_in,
     parse_bundle,
     parse_facts,
     receive,
+    sign_in,
     take_code,
 )
 from broker.core.oauth.rfc7636 import challenge_of
@@ -58,8 +63,9 @@ APP = replace(
     FACTS, way=Way.APP, short_code="", app_redirect_uri="https://app.example/cb", app_challenge=challenge_of(VERIFIER)
 )
 STARTED = Authorization(FACTS, SEALED, NOW + LIFE_MS)
-OPENED = open_in(STARTED, "mine", NOW)
-CONFIRMED = confirm(OPENED, "mine", "right", "state", NOW)
+SIGNING_IN = sign_in(STARTED, "mine", "sign-in", NOW)
+SIGNED_IN = know(come_back(SIGNING_IN, "mine", NOW), "ada at https://corp.example")
+CONFIRMED = confirm(STARTED, "mine", "right", "state", NOW)
 SENT = begin_exchange(CONFIRMED, "me", NOW)
 DIRECT = Authorization(replace(FACTS, way=Way.DIRECT, short_code=""), SEALED, NOW + LIFE_MS)
 
@@ -85,30 +91,83 @@ def refused(step: Callable[[], object]) -> StepError:
 
 def test_the_whole_way_on_a_page() -> None:
     """Each step is a version of its own; at the end nothing sealed is left but the verifier."""
-    assert [0, 1, 2, 3, 4, 5] == [one.version for one in (STARTED, OPENED, CONFIRMED, SENT, received(), CONNECTED)]
+    assert [0, 1, 2, 3, 4] == [one.version for one in (STARTED, CONFIRMED, SENT, received(), CONNECTED)]
     assert (LoginPhase.CONFIRMED, "state", NOW + LIFE_MS) == (CONFIRMED.phase, CONFIRMED.state, CONFIRMED.expires_at)
     assert (LoginPhase.EXCHANGING, "", "me") == (SENT.phase, SENT.state, SENT.owner)
     assert (LoginPhase.RECEIVED, GOT, NOW + SETTLE_MS) == (received().phase, received().received, received().expires_at)
     assert (LoginPhase.CONNECTED, None, True) == (CONNECTED.phase, CONNECTED.received, is_over(CONNECTED))
 
 
-def test_the_first_browser_has_it() -> None:
-    """It may open the page again, in as many tabs as it likes; another may not, also not confirm."""
-    assert OPENED is open_in(OPENED, "mine", NOW)
-    assert Obstacle.OTHER_BROWSER is refused(lambda: open_in(OPENED, "other", NOW)).obstacle
-    assert Obstacle.OTHER_BROWSER is refused(lambda: confirm(OPENED, "other", "right", "s", NOW)).obstacle
-    assert Obstacle.OTHER_BROWSER is refused(lambda: confirm(STARTED, "", "right", "s", NOW)).obstacle
+def test_the_first_browser_that_goes_on_has_it() -> None:
+    """It may go back and on again, in as many tabs as it likes; another may not. To look is not to go on."""
+    for browser in ("mine", "other"):
+        check_at_hand(STARTED, browser, NOW)
+    for login in (SIGNING_IN, CONFIRMED):
+        assert "mine" == login.browser
+        check_at_hand(login, "mine", NOW)
+        assert Obstacle.OTHER_BROWSER is refused(lambda at=login: check_at_hand(at, "other", NOW)).obstacle  # type: ignore[misc]
+        assert Obstacle.OTHER_BROWSER is refused(lambda at=login: confirm(at, "other", "right", "s", NOW)).obstacle  # type: ignore[misc]
+    assert Obstacle.OTHER_BROWSER is refused(lambda: sign_in(SIGNING_IN, "other", "s", NOW)).obstacle
+
+
+def test_whoever_types_a_wrong_code_does_not_have_it() -> None:
+    """Or nobody else could go on."""
+    assert ["", "mine"] == [
+        ended.browser
+        for login in (STARTED, CONFIRMED)
+        if (ended := refused(lambda at=login: confirm(at, "mine", "wrong", "s", NOW)).ended)  # type: ignore[misc]
+    ]
 
 
 def test_confirming_again_asks_anew() -> None:
-    """A person who went back: the provider's first answer has a state that is none any more."""
+    """A person who went back: the provider's first answer has a state that is none any more. It gains no time."""
     again = confirm(CONFIRMED, "mine", "right", "state-2", NOW + 7)
-    assert ("state-2", NOW + 7 + LIFE_MS, 3) == (again.state, again.expires_at, again.version)
+    assert ("state-2", NOW + LIFE_MS, 2) == (again.state, again.expires_at, again.version)
+
+
+def test_a_person_signs_in_before() -> None:
+    """The state of that is spent as they come back; the login's own comes later. It gains no time."""
+    assert ("sign-in", "", NOW + LIFE_MS) == (SIGNING_IN.state, SIGNING_IN.person, SIGNING_IN.expires_at)
+    assert ("", "ada at https://corp.example", LoginPhase.STARTED) == (
+        SIGNED_IN.state,
+        SIGNED_IN.person,
+        SIGNED_IN.phase,
+    )
+    assert SIGNED_IN.person == confirm(SIGNED_IN, "mine", "right", "state", NOW).person
+
+
+@pytest.mark.parametrize(
+    ("login", "browser", "obstacle"),
+    [
+        (STARTED, "mine", Obstacle.WRONG_STATE),
+        (SIGNED_IN, "mine", Obstacle.WRONG_STATE),
+        (CONFIRMED, "mine", Obstacle.WRONG_STATE),
+        (SIGNING_IN, "other", Obstacle.OTHER_BROWSER),
+        (SIGNING_IN, "", Obstacle.OTHER_BROWSER),
+    ],
+)
+def test_only_who_was_sent_to_sign_in_comes_back(login: Authorization, browser: str, obstacle: Obstacle) -> None:
+    """Once, and in the browser that went."""
+    assert obstacle is refused(lambda: come_back(login, browser, NOW)).obstacle
+
+
+def test_who_confirmed_does_not_sign_in_any_more() -> None:
+    """The state of the provider's answer would be lost."""
+    assert Obstacle.OVER is refused(lambda: sign_in(CONFIRMED, "mine", "s", NOW)).obstacle
+
+
+@pytest.mark.parametrize("issuer", ["https://corp.example/", "https://other.example", "corp.example"])
+def test_a_person_is_signed_in_at_one_issuer(issuer: str) -> None:
+    """Another one's word is not asked, however the two are called."""
+    assert is_signed_in(SIGNED_IN, "https://corp.example")
+    assert not is_signed_in(SIGNED_IN, issuer)
+    assert not is_signed_in(STARTED, "https://corp.example")
+    assert SIGNED_IN.person == named_person("ada", "https://corp.example")
 
 
 def test_a_wrong_short_code_counts_and_the_last_one_ends_it() -> None:
     """Each is written down before it is told; one that is not demanded is not looked at."""
-    login = OPENED
+    login = STARTED
     for tries in range(1, MOST_TRIES + 1):
         error = refused(lambda at=login: confirm(at, "mine", "wrong", "s", NOW))  # type: ignore[misc]  # a default
         assert (Obstacle.WRONG_CODE, tries) == (error.obstacle, error.ended.tries if error.ended else 0)
@@ -116,15 +175,16 @@ def test_a_wrong_short_code_counts_and_the_last_one_ends_it() -> None:
         assert login.version + 1 == error.ended.version
         login = error.ended
     assert (LoginPhase.FAILED, Failure.TOO_MANY_TRIES) == (login.phase, login.failure)
-    undemanded = replace(OPENED, facts=replace(FACTS, short_code=""))
+    undemanded = replace(STARTED, facts=replace(FACTS, short_code=""))
     assert LoginPhase.CONFIRMED is confirm(undemanded, "mine", "whatever", "s", NOW).phase
 
 
 @pytest.mark.parametrize("login", [SENT, received(), CONNECTED, FAILED])
-def test_what_got_further_is_neither_opened_nor_confirmed(login: Authorization) -> None:
+def test_what_got_further_is_neither_shown_nor_confirmed(login: Authorization) -> None:
     """It is over for the browser."""
     held = replace(login, browser="mine")
-    assert Obstacle.OVER is refused(lambda: open_in(held, "mine", NOW)).obstacle
+    assert Obstacle.OVER is refused(lambda: check_at_hand(held, "mine", NOW)).obstacle
+    assert Obstacle.OVER is refused(lambda: sign_in(held, "mine", "s", NOW)).obstacle
     assert Obstacle.OVER is refused(lambda: confirm(held, "mine", "right", "s", NOW)).obstacle
     assert Obstacle.OVER is refused(lambda: begin_exchange(held, "me", NOW)).obstacle
 
@@ -132,8 +192,10 @@ def test_what_got_further_is_neither_opened_nor_confirmed(login: Authorization) 
 @pytest.mark.parametrize(
     "step",
     [
-        lambda at: open_in(OPENED, "mine", at),
-        lambda at: confirm(OPENED, "mine", "right", "s", at),
+        lambda at: check_at_hand(STARTED, "mine", at),
+        lambda at: sign_in(STARTED, "mine", "s", at),
+        lambda at: come_back(SIGNING_IN, "mine", at),
+        lambda at: confirm(STARTED, "mine", "right", "s", at),
         lambda at: check_back(CONFIRMED, "mine", "p", at),
         lambda at: begin_exchange(CONFIRMED, "me", at),
         lambda at: begin_exchange(DIRECT, "me", at),
@@ -151,7 +213,7 @@ def test_time_ends_at_its_last_moment(step: Callable[[int], object]) -> None:
         (CONFIRMED, "other", "p", Obstacle.OTHER_BROWSER),
         (CONFIRMED, "", "p", Obstacle.OTHER_BROWSER),
         (CONFIRMED, "mine", "q", Obstacle.WRONG_STATE),
-        (OPENED, "mine", "p", Obstacle.WRONG_STATE),
+        (SIGNING_IN, "mine", "p", Obstacle.WRONG_STATE),
         (SENT, "mine", "p", Obstacle.WRONG_STATE),
         (CONNECTED, "mine", "p", Obstacle.WRONG_STATE),
     ],
@@ -167,7 +229,7 @@ def test_a_callback_belongs_to_its_browser_and_provider(
 def test_only_a_direct_login_is_exchanged_unconfirmed() -> None:
     """And a direct one is never confirmed in a browser by its starter's own code."""
     assert LoginPhase.EXCHANGING is begin_exchange(DIRECT, "me", NOW).phase
-    assert Obstacle.OVER is refused(lambda: begin_exchange(OPENED, "me", NOW)).obstacle
+    assert Obstacle.OVER is refused(lambda: begin_exchange(SIGNED_IN, "me", NOW)).obstacle
 
 
 @pytest.mark.parametrize("login", [SENT, fail(SENT, Failure.PROVIDER_UNAVAILABLE), fail(SENT, Failure.EXPIRED)])

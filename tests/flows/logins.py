@@ -20,7 +20,7 @@ from broker.core.secret import Secret
 from broker.flows.catalog_view import CatalogView
 from broker.flows.client_breaker import ClientBreaker
 from broker.flows.complete_authorization import CompleteAuthorization, ShownLogin
-from broker.flows.connect import Connect, Onward
+from broker.flows.connect import ConfirmView, Connect, Onward
 from broker.flows.drain_journal import DrainJournal
 from broker.flows.end_token import EndToken
 from broker.flows.exchange_code import ExchangeCode
@@ -29,6 +29,7 @@ from broker.flows.keep_received import KeepReceived
 from broker.flows.prove_client import ProveClient
 from broker.flows.provider_call import ProviderCall
 from broker.flows.settle_login import SettleLogin
+from broker.flows.sign_in import SignIn
 from broker.flows.start_authorization import AppRedirect, LoginRequest, StartAuthorization, StartedLogin
 from broker.flows.tend_logins import TendLogins
 from broker.flows.trail import Trail
@@ -106,9 +107,14 @@ class Logins:
         """Start an app's login."""
         return await self.started(who=APP, app=AppRedirect(APP_URI, **({"state": "app-state"} | fields)))
 
+    async def page(self, where: Secret | str, browser: str = HERS) -> ConfirmView:
+        """Return what the person is to confirm."""
+        shown = await self.connect.open(where, browser)
+        assert isinstance(shown, ConfirmView)
+        return shown
+
     async def confirmed(self, login: StartedLogin, browser: str = HERS) -> dict[str, str]:
-        """Open and confirm a login; return the parameters of the authorization request."""
-        await self.connect.open(login.flow_id, browser)
+        """Confirm a login; return the parameters of the authorization request."""
         code = "" if login.short_code is None else login.short_code.reveal()
         url = await self.connect.confirm(login.flow_id, browser, code, self.trail())
         return dict(parse_qsl(urlsplit(url.reveal()).query))
@@ -218,6 +224,15 @@ async def new_logins(
         connect=Connect(
             **parts,
             exchange=exchange,
+            sign_in=SignIn(
+                view=view,
+                logins=store,
+                call=call,
+                cipher=world.keyring,
+                clock=world.clock,
+                random_text=lambda length: f"sign-in-{next(random)}-{length}",
+                public_url=PUBLIC,
+            ),
             cipher=world.keyring,
             buckets=world.buckets,
             random_text=lambda length: f"random-{next(random)}-{length}",

@@ -66,11 +66,11 @@ async def test_a_wait_ends_when_the_login_gets_further() -> None:
     login = await logins.started()
     waiting = asyncio.create_task(logins.get(login, wait=3600.0))
     await until(lambda: "find_login" in logins.world.store.calls)
-    await logins.connect.open(login.flow_id, "her-browser")
-    assert "her-browser" != (await let_pass(logins.world.clock, waiting)).login.browser != ""
+    await logins.confirmed(login)
+    assert LoginPhase.CONFIRMED is (await let_pass(logins.world.clock, waiting)).login.phase
     began = logins.world.clock.boottime()
     again = asyncio.create_task(logins.get(login, wait=3600.0))
-    assert LoginPhase.STARTED is (await let_pass(logins.world.clock, again)).login.phase
+    assert LoginPhase.CONFIRMED is (await let_pass(logins.world.clock, again)).login.phase
     assert logins.world.clock.boottime() - began >= LONGEST_WAIT
 
 
@@ -107,12 +107,12 @@ async def test_a_login_that_got_further_is_not_cancelled() -> None:
     assert LoginPhase.CONNECTED is shown.login.phase
     other = await logins.started()
 
-    async def opened() -> None:
+    async def confirmed() -> None:
         logins.world.store.before.clear()
-        await logins.connect.open(other.flow_id, "her-browser")
+        await logins.confirmed(other)
 
-    logins.world.store.before["move_login"] = opened
-    assert LoginPhase.STARTED is (await logins.complete.cancel(OPS, other.flow_id, logins.trail())).login.phase
+    logins.world.store.before["move_login"] = confirmed
+    assert LoginPhase.CONFIRMED is (await logins.complete.cancel(OPS, other.flow_id, logins.trail())).login.phase
 
 
 # --- an app's code ---------------------------------------------------------------------------------------------------

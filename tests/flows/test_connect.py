@@ -56,7 +56,7 @@ async def test_a_person_is_told_before_anything_is_sent() -> None:
     """Who asked, for what, in both words, who will be able to use it, how long there is."""
     logins = await new_logins()
     login = await logins.started()
-    shown = await logins.connect.open(login.flow_id, HERS)
+    shown = await logins.page(login.flow_id)
     assert ("key:ops", "login", "desk", "aries", ("read", "trade"), ALL) == (
         shown.starter,
         shown.grant,
@@ -401,7 +401,6 @@ async def test_the_starters_code_is_demanded() -> None:
     """A wrong one is told with the tries left; the fifth ends it, and the right one comes too late."""
     logins = await new_logins()
     login = await logins.started()
-    await logins.connect.open(login.flow_id, HERS)
     left = []
     for _ in range(5):
         with pytest.raises(ConnectError) as refusal:
@@ -421,7 +420,6 @@ async def test_a_code_may_be_typed_with_dashes_and_small_letters() -> None:
     login = await logins.started()
     assert login.short_code is not None
     code = login.short_code.reveal().lower()
-    await logins.connect.open(login.flow_id, HERS)
     await logins.connect.confirm(login.flow_id, HERS, f" {code[:4]}-{code[4:]} ", logins.trail())
     assert (LoginPhase.CONFIRMED, "") == await logins.end(login)
 
@@ -441,14 +439,25 @@ async def test_links_that_open_nothing() -> None:
 
 
 async def test_of_two_browsers_at_once_one_has_it() -> None:
-    """Also when both open the link at the same moment."""
+    """Also when both confirm at the same moment."""
     logins = await new_logins()
     login = await logins.started()
     told = await asyncio.gather(
-        *(logins.connect.open(login.flow_id, browser) for browser in ("one", "two")), return_exceptions=True
+        *(logins.confirmed(login, browser) for browser in ("one", "two")), return_exceptions=True
     )
     refused = [one.obstacle for one in told if isinstance(one, ConnectError)]
-    assert ([Obstacle.OTHER_BROWSER], 1) == (refused, len([one for one in told if not isinstance(one, Exception)]))
+    assert ([Obstacle.OVER], 1) == (refused, len([one for one in told if not isinstance(one, Exception)]))
+
+
+async def test_whoever_only_looks_takes_nothing() -> None:
+    """A program that fetches the link for a preview, or somebody it was sent to by mistake."""
+    logins = await new_logins()
+    login = await logins.started()
+    before = await logins.row(login)
+    assert await logins.page(login.flow_id, "preview") == await logins.page(login.flow_id, "other")
+    assert before == await logins.row(login)
+    await logins.logged_in(login)
+    assert CONNECTED == await logins.end(login)
 
 
 # --- apps ------------------------------------------------------------------------------------------------------------
@@ -466,7 +475,7 @@ async def test_an_app_gets_its_own_state_and_a_code_of_ours() -> None:
     """Neither the provider's code nor state; no short code is demanded; the grant has nothing until it is completed."""
     logins = await new_logins()
     login = await logins.app_started()
-    shown = await logins.connect.open(login.flow_id, HERS)
+    shown = await logins.page(login.flow_id)
     assert (None, False, "https://app.example") == (login.short_code, shown.needs_code, shown.app)
     answer = answered(await logins.logged_in(login))
     assert ({"code", "state"}, "app-state") == (set(answer), answer["state"])

@@ -64,10 +64,9 @@ CHANGES: Final = [take_the_policy, take_the_role, take_admin, change_scopes]
 
 @pytest.mark.parametrize("change", CHANGES)
 async def test_a_page_is_not_shown_any_more(change: Change) -> None:
-    """Neither opened nor confirmed: nothing is sent to the provider."""
+    """Neither shown nor confirmed: nothing is sent to the provider."""
     logins = await new_logins()
     login = await started(logins, change)
-    await logins.connect.open(login.flow_id, HERS)
     await changed(logins, change)
     code = "" if login.short_code is None else login.short_code.reveal()
     told = [

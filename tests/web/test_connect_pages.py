@@ -17,7 +17,8 @@ from broker.flows.start_authorization import StartedLogin
 from broker.web.connect import MAX_BODY, ConnectPages
 from broker.web.pages import FAILURES, OBSTACLES
 from broker.web.server import WebServer
-from tests.flows.logins import APP_URI, CODE, RECEIVED, Logins, gave, new_logins
+from tests.flows.logins import APP_URI, CODE, LOGIN_PROVIDER, RECEIVED, Logins, gave, new_logins
+from tests.flows.test_sign_in import ADA, CORP, PLACE, signs_in
 from tests.flows.world import error
 from tests.support.person import asked, onward
 from tests.support.sandbox import NO_AUTHORITIES
@@ -210,7 +211,7 @@ async def test_a_wrong_code_is_told_with_what_is_left(live: Live) -> None:
 async def test_every_failure_has_a_page_that_says_what_to_do(live: Live, failure: Failure) -> None:
     """In our own words, for the browser that has the login."""
     login = await live.logins.started()
-    await live.open(login)
+    await live.post(login)
     row = await live.logins.row(login)
     await live.logins.world.store.inner.move_login(fail(row, failure))
     page = await live.get(f"/login/{row.facts.id}")
@@ -224,6 +225,32 @@ def test_every_obstacle_has_a_page() -> None:
     """With a status that is an error."""
     assert set(Obstacle) == set(OBSTACLES)
     assert all(400 <= status < 500 for status, _, _ in OBSTACLES.values())
+
+
+async def test_a_sign_in_comes_before_the_page(live: Live) -> None:
+    """It leads away and back by forms and redirects of ours; the page afterwards has an address without the link."""
+    logins = live.logins
+    await logins.world.put(CORP, PLACE, replace(LOGIN_PROVIDER, connect_login=PLACE.name))
+    await logins.world.secret(CORP, PLACE)
+    await logins.view.catch_up(await logins.world.store.inner.read_version())
+    login = await logins.started()
+    first = await live.open(login)
+    assert ("Sign in at corp", False) == (re.findall(r"<button[^>]*>([^<]*)", first.text)[0], "login" in text_of(first))
+    sent = await live.post(login)
+    query = asked(onward(sent))
+    logins.world.endpoint.answers.append(signs_in(nonce=query["nonce"]))
+    back = await live.get(f"/callback/corp?{httpx2.QueryParams({'code': CODE, 'state': query['state']})}")
+    where = f"/login/{(await logins.row(login)).facts.id}"
+    assert (303, PUBLIC + where) == (back.status_code, back.headers["location"])
+    page = await live.get(where)
+    assert f"You are signed in as {ADA} ." in text_of(page)
+    token = re.search(r'action="([^"]*)"[^>]*>\s*<input type="hidden" name="csrf" value="([^"]*)"', page.text)
+    assert token is not None
+    assert where == token[1]
+    form = {"csrf": token[2], "code": login.short_code.reveal() if login.short_code else ""}
+    bare = await live.http.post(where, data=form)
+    confirmed = await live.http.post(where, data=form, headers={"cookie": live.cookie})
+    assert (403, True) == (bare.status_code, onward(confirmed).startswith("https://login.example/authorize?"))
 
 
 async def test_another_browser_sees_nothing(live: Live) -> None:

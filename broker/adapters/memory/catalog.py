@@ -116,7 +116,7 @@ class MemoryCatalog(Base):
         else:
             epoch = stored.state.epoch + (stored.client != value.client)
             state = replace(stored.state, epoch=epoch)
-            written = replace(value, id=stored.id, subject=stored.subject, state=state)
+            written = replace(value, id=stored.id, subject=stored.subject, person=stored.person, state=state)
         self._grants[written.id] = written
         return (Kind.GRANT, written.id)
 

@@ -129,6 +129,7 @@ class MemoryGrants(Base):
         received: AuditEvent,
         *,
         expected_attempt: int,
+        person: str | None = None,
     ) -> GrantState | None:
         """Keep a first refresh token and run Consented; None if fenced off."""
         grant = self._grants.get(grant_id)
@@ -140,7 +141,12 @@ class MemoryGrants(Base):
         if any((kept.fingerprint, kept.attempt) == (event.fingerprint, after.attempt) for kept in after.tokens):
             first = StoredRefreshToken(event.fingerprint, after.consent, after.attempt, sealed)
             self._sealed[grant_id, event.fingerprint] = first
-        self._grants[grant_id] = replace(grant, state=after, subject=grant.subject if subject is None else subject)
+        self._grants[grant_id] = replace(
+            grant,
+            state=after,
+            subject=grant.subject if subject is None else subject,
+            person=grant.person if person is None else person,
+        )
         self._changed(received, [(Kind.GRANT, grant_id)])
         return after
 

@@ -74,6 +74,7 @@ def resolve(
         client_credentials_reply_deadline=config.client_credentials_reply_deadline,
         unspent_statuses=frozenset(config.unspent_statuses),
         insecure_loopback=config.insecure_loopback,
+        connect_login=config.connect_login,
         login_scopes=config.login_scopes,
         authorize_parameters=dict(config.authorize_parameters),
         pkce_with_secret=config.pkce_with_secret is not False,

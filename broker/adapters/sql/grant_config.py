@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, cast
 
 from sqlalchemy import RowMapping, bindparam, case, delete, insert, select, update
@@ -34,8 +35,8 @@ async def write_grants(
 ) -> None:
     """Write grants of different names: remove those without a value, put the others.
 
-    A new grant gets a fresh state, one that is there keeps its id, subject and state; its epoch grows when its client
-    changes.
+    A new grant gets a fresh state, one that is there keeps its id, subject, person and state; its epoch grows when its
+    client changes.
 
     Raises:
         LiveGrantError: one to be removed holds a refresh token that its provider may still honour.
@@ -84,7 +85,7 @@ async def _add(under_way: Change, values: Sequence[Grant], mac_keys: MacKeys) ->
     if not values:
         return
     fresh = state_values(GrantState())
-    rows = [_columns(value, value.id, value.subject, mac_keys) | fresh for value in values]
+    rows = [_columns(value, mac_keys) | fresh for value in values]
     await under_way.connection.execute(insert(grants), rows)
     await add_counts(under_way.connection, {display_state(GrantState()): len(rows)})
     under_way.touched.update((Kind.GRANT, value.id) for value in values)
@@ -94,7 +95,7 @@ async def _replace(under_way: Change, known: Sequence[tuple[Grant, Grant]], mac_
     if not known:
         return
     rows = [
-        {f"new_{name}": column for name, column in _columns(value, stored.id, stored.subject, mac_keys).items()}
+        {f"new_{name}": column for name, column in _columns(_kept(stored, value), mac_keys).items()}
         for value, stored in known
     ]
     written: dict[str, Any] = {name.removeprefix("new_"): bindparam(name) for name in rows[0]}
@@ -104,15 +105,20 @@ async def _replace(under_way: Change, known: Sequence[tuple[Grant, Grant]], mac_
     under_way.touched.update((Kind.GRANT, stored.id) for _, stored in known)
 
 
-def _columns(value: Grant, grant_id: str, subject: str | None, mac_keys: MacKeys) -> dict[str, Any]:
+def _kept(stored: Grant, value: Grant) -> Grant:
+    return replace(value, id=stored.id, subject=stored.subject, person=stored.person)
+
+
+def _columns(value: Grant, mac_keys: MacKeys) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "id": grant_id,
+        "id": value.id,
         "name": value.name,
         "origin": value.origin,
         "client": value.client,
         "type": value.type,
         "scopes": encode_names(value.scopes),
-        "subject": subject,
+        "subject": value.subject,
+        "person": value.person,
     }
     row["mac_key_id"], row["mac"] = mac_keys.mac(grant_mac_input(row))
     return row

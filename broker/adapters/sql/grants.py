@@ -193,6 +193,7 @@ class SqlGrants(Part):
         received: AuditEvent,
         *,
         expected_attempt: int,
+        person: str | None = None,
     ) -> GrantState | None:
         """Insert a first refresh token and run Consented, with its event and a new version; None if fenced off."""
 
@@ -207,8 +208,9 @@ class SqlGrants(Part):
             token = refresh_tokens.kept(event.fingerprint, after.consent, after.attempt, before.generation, sealed)
             await refresh_tokens.keep_anew(connection, grant_id, token)
             await count_rotation(connection)
-            if subject is not None:
-                await self._set_subject(connection, grant_id, subject)
+            known = {name: value for name, value in (("subject", subject), ("person", person)) if value is not None}
+            if known:
+                await self._set_known(connection, grant_id, known)
             under_way.touched.add((Kind.GRANT, grant_id))
             return after
 
@@ -310,12 +312,12 @@ class SqlGrants(Part):
 
         return await self.with_keys(lambda: self.lanes.read(work))
 
-    async def _set_subject(self, connection: AsyncConnection, grant_id: str, subject: str) -> None:
+    async def _set_known(self, connection: AsyncConnection, grant_id: str, known: Mapping[str, str]) -> None:
         row = (await connection.execute(select(grants).where(grants.c.id == grant_id))).mappings().one()
         self.verified_grant(row)
-        mac_key_id, mac = self.mac_keys.mac(grant_mac_input(dict(row) | {"subject": subject}))
+        mac_key_id, mac = self.mac_keys.mac(grant_mac_input({**row, **known}))
         await connection.execute(
-            update(grants).where(grants.c.id == grant_id).values(subject=subject, mac_key_id=mac_key_id, mac=mac)
+            update(grants).where(grants.c.id == grant_id).values(**known, mac_key_id=mac_key_id, mac=mac)
         )
 
 

@@ -16,7 +16,7 @@ from broker.adapters.sql.opening import refusing
 if TYPE_CHECKING:
     from alembic.config import Config
 
-TABLES_VERSION: Final = "0007"
+TABLES_VERSION: Final = "0008"
 """Name of the tables this version works on: the newest migration."""
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"

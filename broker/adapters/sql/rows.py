@@ -53,13 +53,14 @@ def grant(row: RowMapping) -> Grant:
         type=GrantType(row["type"]),
         scopes=decode_names(row["scopes"]),
         subject=row["subject"],
+        person=row["person"],
         state=grant_state(row),
     )
 
 
 def grant_mac_input(row: RowMapping | dict[str, Any]) -> bytes:
-    """Return what the MAC of a grant's row covers: its configuration and subject, not its state."""
-    subject = row["subject"]
+    """Return what the MAC of a grant's row covers: its configuration, subject and person, not its state."""
+    subject, person = row["subject"], row["person"]
     return mac_input(
         str(Kind.GRANT),
         row["name"],
@@ -69,4 +70,5 @@ def grant_mac_input(row: RowMapping | dict[str, Any]) -> bytes:
         row["type"],
         row["scopes"],
         "-" if subject is None else f"+{subject}",
+        *([] if person is None else [person]),  # nothing at all in rows of before there were persons
     )

@@ -52,12 +52,19 @@ class Callback:
 
 
 def build_authorization_url(  # noqa: PLR0913 - the parameters of RFC 6749 §4.1.1
-    provider: Provider, *, client_id: str, redirect_uri: str, scopes: tuple[str, ...], state: str, code_challenge: str
+    provider: Provider,
+    *,
+    client_id: str,
+    redirect_uri: str,
+    scopes: tuple[str, ...],
+    state: str,
+    code_challenge: str,
+    nonce: str | None = None,
 ) -> str:
     """Return where the person's browser is sent.
 
     `scopes` are wire scopes; the provider's own for logins and its further parameters are added. What the endpoint's
-    URL has of a query stays (RFC 6749 §3.1).
+    URL has of a query stays (RFC 6749 §3.1). An ID token is to repeat the `nonce` (OpenID Connect Core §3.1.2.1).
 
     Raises:
         ValueError: the provider has no authorization endpoint.
@@ -74,6 +81,7 @@ def build_authorization_url(  # noqa: PLR0913 - the parameters of RFC 6749 §4.1
         "state": state,
         "code_challenge": code_challenge,
         "code_challenge_method": METHOD,
+        **({} if nonce is None else {"nonce": nonce}),
     }
     kept = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name not in parameters]
     query = urlencode([*kept, *provider.authorize_parameters.items(), *parameters.items()])

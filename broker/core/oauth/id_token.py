@@ -12,8 +12,10 @@ MAX_SUBJECT: Final = 255
 """Longest subject, in characters of ASCII (OpenID Connect Core §2)."""
 
 
-def subject_of(unverified_id_token: Secret, *, issuer: str, client_id: str) -> str | None:
+def subject_of(unverified_id_token: Secret, *, issuer: str, client_id: str, nonce: str | None = None) -> str | None:
     """Return the subject of an ID token, or None when it is not this issuer's for this client.
+
+    With a `nonce` it must also answer the request that had that.
 
     Its signature is not looked at: it came from the token endpoint itself over TLS, which §3.1.3.7 lets stand for it.
     """
@@ -29,7 +31,8 @@ def subject_of(unverified_id_token: Secret, *, issuer: str, client_id: str) -> s
     audience = claims.get("aud")
     for_us = client_id in audience if isinstance(audience, list) else audience == client_id
     subject = claims.get("sub")
-    return subject if claims.get("iss") == issuer and for_us and is_subject(subject) else None
+    ours = claims.get("iss") == issuer and for_us and (nonce is None or claims.get("nonce") == nonce)
+    return subject if ours and is_subject(subject) else None
 
 
 def is_subject(value: object) -> bool:

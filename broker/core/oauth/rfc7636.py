@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import re
 from typing import Final
 
@@ -24,6 +25,11 @@ def verifier_of(random_bytes: bytes) -> str:
         msg = f"a code verifier is made from {VERIFIER_BYTES} random bytes"
         raise ValueError(msg)
     return base64.urlsafe_b64encode(random_bytes).rstrip(b"=").decode()
+
+
+def derived_verifier(code_verifier: str, occasion: str) -> str:
+    """Return a verifier for another request of the same person; of one nothing is learnt about the other."""
+    return verifier_of(hmac.digest(code_verifier.encode(), occasion.encode(), "sha256"))
 
 
 def challenge_of(code_verifier: str) -> str:

@@ -126,6 +126,7 @@ class Provider(_message.Message):
     LOGIN_SCOPES_FIELD_NUMBER: _builtins.int
     AUTHORIZE_PARAMETERS_FIELD_NUMBER: _builtins.int
     PKCE_WITH_SECRET_FIELD_NUMBER: _builtins.int
+    CONNECT_LOGIN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required."""
     preset: _builtins.str
@@ -168,6 +169,10 @@ class Provider(_message.Message):
     """Why it is frozen; absent when it is not. Output only."""
     pkce_with_secret: _builtins.bool
     """Whether a code is exchanged with the client's proof beside the code verifier. Absent: it is."""
+    connect_login: _builtins.str
+    """The client with which people sign in (OpenID Connect) before they see what a login at this provider is about. Its
+    provider is another one. Absent: whoever has the link sees it.
+    """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScopeMapping]:
         """The scope map; product scopes named here replace the preset's."""
@@ -234,10 +239,11 @@ class Provider(_message.Message):
         login_scopes: _abc.Iterable[_builtins.str] | None = ...,
         authorize_parameters: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         pkce_with_secret: _builtins.bool | None = ...,
+        connect_login: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_client_credentials_reply_deadline", b"_client_credentials_reply_deadline", "_pkce_with_secret", b"_pkce_with_secret", "_refresh_kills_older_access_tokens", b"_refresh_kills_older_access_tokens", "_refresh_reply_deadline", b"_refresh_reply_deadline", "_replay_window", b"_replay_window", "client_credentials_reply_deadline", b"client_credentials_reply_deadline", "pkce_with_secret", b"pkce_with_secret", "refresh_kills_older_access_tokens", b"refresh_kills_older_access_tokens", "refresh_reply_deadline", b"refresh_reply_deadline", "replay_window", b"replay_window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_client_credentials_reply_deadline", b"_client_credentials_reply_deadline", "_pkce_with_secret", b"_pkce_with_secret", "_refresh_kills_older_access_tokens", b"_refresh_kills_older_access_tokens", "_refresh_reply_deadline", b"_refresh_reply_deadline", "_replay_window", b"_replay_window", "absent_scope", b"absent_scope", "api_origins", b"api_origins", "authorize_parameters", b"authorize_parameters", "authorize_url", b"authorize_url", "base_url", b"base_url", "client_credentials_reply_deadline", b"client_credentials_reply_deadline", "default_expires_in", b"default_expires_in", "endpoint_origins", b"endpoint_origins", "frozen", b"frozen", "frozen_reason", b"frozen_reason", "insecure_loopback", b"insecure_loopback", "issuer", b"issuer", "login_scopes", b"login_scopes", "name", b"name", "narrowing", b"narrowing", "pkce_with_secret", b"pkce_with_secret", "preset", b"preset", "proved_narrowing", b"proved_narrowing", "refresh_kills_older_access_tokens", b"refresh_kills_older_access_tokens", "refresh_reply_deadline", b"refresh_reply_deadline", "replay_kind", b"replay_kind", "replay_window", b"replay_window", "resources", b"resources", "revocation_url", b"revocation_url", "scopes", b"scopes", "token_endpoint_auth", b"token_endpoint_auth", "token_url", b"token_url", "unspent_statuses", b"unspent_statuses", "wire_scopes", b"wire_scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_client_credentials_reply_deadline", b"_client_credentials_reply_deadline", "_pkce_with_secret", b"_pkce_with_secret", "_refresh_kills_older_access_tokens", b"_refresh_kills_older_access_tokens", "_refresh_reply_deadline", b"_refresh_reply_deadline", "_replay_window", b"_replay_window", "absent_scope", b"absent_scope", "api_origins", b"api_origins", "authorize_parameters", b"authorize_parameters", "authorize_url", b"authorize_url", "base_url", b"base_url", "client_credentials_reply_deadline", b"client_credentials_reply_deadline", "connect_login", b"connect_login", "default_expires_in", b"default_expires_in", "endpoint_origins", b"endpoint_origins", "frozen", b"frozen", "frozen_reason", b"frozen_reason", "insecure_loopback", b"insecure_loopback", "issuer", b"issuer", "login_scopes", b"login_scopes", "name", b"name", "narrowing", b"narrowing", "pkce_with_secret", b"pkce_with_secret", "preset", b"preset", "proved_narrowing", b"proved_narrowing", "refresh_kills_older_access_tokens", b"refresh_kills_older_access_tokens", "refresh_reply_deadline", b"refresh_reply_deadline", "replay_kind", b"replay_kind", "replay_window", b"replay_window", "resources", b"resources", "revocation_url", b"revocation_url", "scopes", b"scopes", "token_endpoint_auth", b"token_endpoint_auth", "token_url", b"token_url", "unspent_statuses", b"unspent_statuses", "wire_scopes", b"wire_scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__client_credentials_reply_deadline: _TypeAlias = _typing.Literal["client_credentials_reply_deadline"]  # noqa: Y015
     _WhichOneofArgType__client_credentials_reply_deadline: _TypeAlias = _typing.Literal["_client_credentials_reply_deadline", b"_client_credentials_reply_deadline"]  # noqa: Y015
