@@ -76,7 +76,7 @@ FAILURES: Final[dict[Failure, tuple[str, str]]] = {
     ),
     Failure.SUBJECT_MISMATCH: (
         "The grant is another person's than the one who logged in.",
-        "Log out at the provider. " + AGAIN + " An admin can let the grant become another person's.",
+        "Log out there. " + AGAIN + " An admin can let the grant become another person's.",
     ),
     Failure.GRANT_UNAVAILABLE: (
         "The grant was changed or held by operators meanwhile.",

@@ -77,13 +77,15 @@ def test_who_answers_is_promised_by_metadata(said: object, *, promised: bool) ->
 def test_what_logins_ask_beside_is_kept(preset: str) -> None:
     """As configured; our client's proof goes with a code unless told otherwise."""
     config = ProviderConfig("x", preset, token_url=f"{ISSUER}/token", login_scopes=("openid",))
-    asking = resolved(replace(config, authorize_parameters={"prompt": "consent"}, pkce_with_secret=False))
-    assert (("openid",), {"prompt": "consent"}, False) == (
+    asked = {"authorize_parameters": {"prompt": "consent"}, "pkce_with_secret": False, "connect_login": "corp"}
+    asking = resolved(replace(config, **asked))  # type: ignore[arg-type]  # names of its fields
+    assert (("openid",), {"prompt": "consent"}, False, "corp") == (
         asking.login_scopes,
         asking.authorize_parameters,
         asking.pkce_with_secret,
+        asking.connect_login,
     )
-    assert resolved(config).pkce_with_secret
+    assert (True, None) == (resolved(config).pkce_with_secret, resolved(config).connect_login)
 
 
 def test_aries_elsewhere() -> None:

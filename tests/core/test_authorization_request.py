@@ -64,6 +64,11 @@ def test_what_the_provider_wants_beside_is_sent() -> None:
     assert "openid read trade" == scope_parameter(wanting, ("trade", "read"))
 
 
+def test_an_id_token_is_to_repeat_the_nonce() -> None:
+    """Where one is wanted."""
+    assert "n" == built(PROVIDER, nonce="n")[1]["nonce"]
+
+
 def test_a_provider_without_an_endpoint_is_a_bug_of_ours() -> None:
     """Flows look before."""
     with pytest.raises(ValueError, match="no authorization endpoint"):

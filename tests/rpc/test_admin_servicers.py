@@ -52,9 +52,11 @@ providers:
      client_credentials_reply_deadline: 5, unspent_statuses: [503], wire_scopes: [extra:word],
      scopes: {withdraw: [withdraw], admin: []}, default_expires_in: 600, absent_scope: refuse,
      resources: ["https://api.example/v1"], endpoint_origins: ["https://login.example"],
-     login_scopes: [openid], authorize_parameters: {prompt: consent}, pkce_with_secret: false}
+     connect_login: corp, login_scopes: [openid], authorize_parameters: {prompt: consent}, pkce_with_secret: false}
+  - {name: corp, preset: generic, token_url: "https://corp.example/token", token_endpoint_auth: client_secret_post}
 clients:
   - {name: desk, provider: aries, client_id: desk-app, redirect_uris: ["https://app.example/cb"], direct_login: true}
+  - {name: corp, provider: corp, client_id: broker}
 grants:
   - {name: g, client: desk, type: refresh_token, scopes: [read, trade]}
   - {name: h, client: desk, type: client_credentials, scopes: [read]}
@@ -158,7 +160,7 @@ async def test_nobody_points_the_broker_at_its_own_files(
 async def test_what_is_listed_can_be_put_again(kit: AdminKit, config: ConfigServicer) -> None:
     """Every kind of object comes out as a message that, put back, changes nothing but its origin."""
     applied = await config.apply(config_pb2.ApplyRequest(config=message()), call())
-    assert len(applied.created) == 11
+    assert len(applied.created) == 13
     for kind in ("provider", "client", "policy", "limit", "issuer", "role"):
         listed = await config.list_objects(config_pb2.ListObjectsRequest(kind=kind), call())
         assert (listed.revision, len(listed.objects) > 0) == (3, True)

@@ -191,6 +191,30 @@ async def test_what_is_needed_by_rpc_objects_is_not_removed(kit: AdminKit) -> No
     assert before == await kit.catalog()
 
 
+async def test_a_client_that_people_sign_in_with_is_not_removed(kit: AdminKit) -> None:
+    """It has to be there before, be of another provider, and stay while the provider names it."""
+    corp = "{name: corp, preset: generic, token_url: 'https://corp.example/t', token_endpoint_auth: client_secret_post}"
+    aries = "{name: aries, preset: aries, connect_login: corp}"
+    refused = [
+        await kit.refused(f"revision: 1\nproviders: [{aries}]"),
+        await kit.refused(
+            f"revision: 1\nproviders: [{aries}]\nclients: [{{name: corp, provider: aries, client_id: b}}]"
+        ),
+    ]
+    assert [
+        {"providers[0].connect_login": "there is no client called 'corp'"},
+        {
+            "providers[0].connect_login": (
+                "is a client of this provider itself: people sign in where they are known already"
+            )
+        },
+    ] == refused
+    await kit.apply(f"revision: 1\nproviders: [{corp}]\nclients: [{{name: corp, provider: corp, client_id: b}}]")
+    await kit.put(f"revision: 1\nproviders: [{aries}]")
+    needed = "the provider 'aries' still needs the client 'corp'"
+    assert {"clients": needed} == await kit.refused(f"revision: 2\nproviders: [{corp}]")
+
+
 async def test_everything_wrong_is_told_at_once(kit: AdminKit) -> None:
     """Spelling, names that lead nowhere and scopes a provider lacks come together; nothing is applied."""
     text = """\
