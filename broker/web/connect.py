@@ -147,7 +147,7 @@ class ConnectPages:
 
     def _guarded(self, handler: Handler) -> Handler:
         async def answer(request: Request) -> Response:
-            if request.method == "HEAD":  # Starlette's own beside GET: who asks for no page may not open a login
+            if request.method == "HEAD":  # Starlette's own beside GET: who asks for no page may bring no answer
                 return self._pages.obstacle(Obstacle.UNKNOWN)
             try:
                 await self._connect.admit(_address(request))
