@@ -16,7 +16,7 @@ from tests.crash.stories import ANSWERED, BY_HAND, TOLD, UNREAD, Death, Story
 from tests.support.waiting import until, until_told
 from tests.support.world import Desk
 
-LOST: Final = "the grant changed hands at the provider and nobody could keep what it gave (A3)"
+LOST: Final = "the grant changed hands at the provider and nobody could keep what it gave"
 
 
 @dataclass(frozen=True)

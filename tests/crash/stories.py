@@ -1,7 +1,7 @@
 """The rows of the crash matrix: where a broker dies, once or several times in a row, and what may be left of a grant.
 
 A grant that has to be authorized anew is lost to the provider, not to us, only where the provider gave a successor that
-nobody could keep (A3) and does not take the old token again.
+nobody could keep and does not take the old token again.
 """
 
 from __future__ import annotations
