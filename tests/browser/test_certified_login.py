@@ -13,7 +13,7 @@ from tests.browser.person import Person
 from tests.support.oidc import OidcProvider, oidc_provider
 from tests.support.world import CLIENT_ID, Desk, World, provider
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 PROVIDER = "certified"
 GUARDED = "guarded"

@@ -14,7 +14,7 @@ from tests.support.person import asked
 from tests.support.sandbox import SandboxDriver
 from tests.support.world import CLIENT_ID, World, wire
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 MFA_CODE = "135790"
 APP_URI = "http://127.0.0.1:9/app"

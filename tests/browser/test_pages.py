@@ -27,7 +27,7 @@ from tests.flows.logins import CODE, LOGIN_PROVIDER, Logins, gave, new_logins
 from tests.flows.world import grant
 from tests.support.ports import free_port
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 ADMIN: Final = frozenset({Role.ADMIN, Role.OPERATOR})
 LONG: Final = "key:" + "a-service-with-a-long-name" * 6 + "<b>&\N{RIGHT-TO-LEFT OVERRIDE}"
