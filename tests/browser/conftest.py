@@ -14,7 +14,7 @@ from playwright.async_api import Browser, async_playwright
 from broker.sandbox.config import AccountSeed, UserSeed
 from tests.browser.looks import Looks
 from tests.browser.person import Person
-from tests.support.canary import Seen, new_secret, search_files
+from tests.support.canary import MFA_CODE, Seen, new_secret, search_files
 from tests.support.not_run import not_run
 from tests.support.npm import install, node_program
 from tests.support.ports import free_port
@@ -80,7 +80,7 @@ async def sandbox(password: str, public_url: str) -> AsyncIterator[SandboxDriver
         redirect_uris=(f"{public_url}/callback/aries", f"{public_url}/callback/guarded"),
     )
     users = (
-        UserSeed(1001, "ada@example.com", password=password, mfa=True, mfa_code="135790"),
+        UserSeed(1001, "ada@example.com", password=password, mfa=True, mfa_code=MFA_CODE),
         UserSeed(1002, "grace@example.com", password=password),
     )
     accounts = (*config.accounts, AccountSeed("TA-2001", 601, 1002, "5AR00601"))

@@ -10,6 +10,7 @@ from playwright.async_api import Browser, expect
 from aries.broker.admin.v1 import config_pb2
 from aries.broker.v1 import authorization_pb2, authorization_pb2_grpc
 from tests.browser.person import Person
+from tests.support.canary import MFA_CODE
 from tests.support.oidc import OidcProvider, oidc_provider
 from tests.support.world import CLIENT_ID, Desk, World, provider
 
@@ -151,7 +152,7 @@ async def test_a_person_signs_in_first(
     await expect(ada.page.locator("main")).to_contain_text(f"signed in as ada.lovelace at {server.issuer}")
     await ada.confirm(login.short_code)
     await ada.log_in("ada@example.com", password)
-    await ada.type_code("135790")
+    await ada.type_code(MFA_CODE)
     await ada.page.get_by_role("button", name="Allow").click()
     await ada.sees("Connected")
     assert (await desk.get("read", "trade")).access_token

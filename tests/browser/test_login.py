@@ -10,13 +10,13 @@ from aries.broker.v1 import authorization_pb2
 from broker.core.oauth.rfc7636 import challenge_of
 from tests.browser.looks import Looks
 from tests.browser.person import Person
+from tests.support.canary import MFA_CODE
 from tests.support.person import asked
 from tests.support.sandbox import SandboxDriver
 from tests.support.world import CLIENT_ID, World, wire
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-MFA_CODE = "135790"
 APP_URI = "http://127.0.0.1:9/app"
 
 

@@ -17,12 +17,12 @@ from broker.sandbox.config import ClientSeed, UserSeed
 from tests.cli.conftest import ScriptedBroker
 from tests.cli.logins import CONNECTED, URL, answers, told
 from tests.exchange.login_steps import LoginSteps, watched_steps
+from tests.support.canary import MFA_CODE
 from tests.support.raw_server import Connection, http, raw_server
 from tests.support.sandbox import SandboxDriver, running_sandbox
 from tests.support.terminal import CTRL_C, CTRL_D, terminal
 
 PASSWORD = "canary-password"
-MFA_CODE = "246810"
 REDIRECT = "http://127.0.0.1:8080/terminal"
 PATH = "/v1/oauth2/authorize"
 

@@ -18,7 +18,7 @@ from broker.cli.login_texts import AWAY, CANCELLED, FAILURES, STAGES
 from broker.sandbox.config import UserSeed
 from tests.exchange.login_steps import watched_steps
 from tests.support.broker import start_broker
-from tests.support.canary import Seen, new_secret, search_files
+from tests.support.canary import MFA_CODE, Seen, new_secret, search_files
 from tests.support.forked import ForkedProcess, start_forked
 from tests.support.person import Person, asked, onward, person
 from tests.support.ports import free_port
@@ -29,7 +29,6 @@ from tests.support.world import CLIENT_ID, World, connected, provider, running_w
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PASSWORD = new_secret("password")
-MFA_CODE = "864209"
 REDIRECT = "http://127.0.0.1:9/terminal"
 AT_PROVIDER = STAGES[authorization_pb2.AUTHORIZATION_STATE_CONFIRMED]
 

@@ -23,6 +23,7 @@ from tests.support.canary import (
     ACCESS_TOKEN_MARK,
     API_KEY,
     MARK,
+    MFA_CODE,
     REFRESH_TOKEN_PREFIX,
     Seen,
     new_secret,
@@ -167,8 +168,8 @@ FORMS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     "secret",
-    [f'{MARK}-planted+/%"0123', REFRESH_TOKEN_PREFIX + "abc", ACCESS_TOKEN_MARK + ".e30.sig"],
-    ids=["client secret", "refresh token", "access token"],
+    [f'{MARK}-planted+/%"0123', REFRESH_TOKEN_PREFIX + "abc", ACCESS_TOKEN_MARK + ".e30.sig", MFA_CODE],
+    ids=["client secret", "refresh token", "access token", "code of a phone"],
 )
 async def test_the_search_finds_what_is_there(form: str, secret: str, tmp_path: Path) -> None:
     """A canary planted anywhere, in any form, is found in what was seen and in the bytes of a file."""
@@ -182,6 +183,21 @@ async def test_the_search_finds_what_is_there(form: str, secret: str, tmp_path: 
     (tmp_path / "other").write_bytes(b"may be there")
     found = search_files(tmp_path, "may be there")
     assert (["deep/file"], ["other"]) == (found.leaks, found.expected)
+
+
+@pytest.mark.parametrize("around", ["0{}", "{}0", "{}f", "a{}", "7{}e9"])
+async def test_a_code_among_digits_is_none(around: str, tmp_path: Path) -> None:
+    """Where six digits stand by chance; beside a letter that is no digit they do not."""
+    (tmp_path / "file").write_text(around.format(MFA_CODE))
+    assert [] == [
+        *search_files(tmp_path, "may be there").leaks,
+        *Seen([("here", around.format(MFA_CODE).encode())]).leaks(),
+    ]
+    (tmp_path / "file").write_text(f"g{MFA_CODE}z")
+    assert ["file", "here"] == [
+        *search_files(tmp_path, "may be there").leaks,
+        *Seen([("here", f"g{MFA_CODE}z".encode())]).leaks(),
+    ]
 
 
 async def test_a_database_with_a_secret_in_it_is_noticed(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from aries_exchange import AriesClient, Timing
 from broker.sandbox import AccountSeed, ClientSeed, SandboxConfig, UserSeed
 from broker.sandbox.config import DEFAULT_ACCOUNTS, DEFAULT_USERS
 from tests.exchange.login_steps import PASSWORDS
-from tests.support.canary import REFRESH_TOKEN_PREFIX, Seen, search_files
+from tests.support.canary import MFA_CODE, REFRESH_TOKEN_PREFIX, Seen, search_files
 from tests.support.ports import free_port
 from tests.support.sandbox import FakeClock, SandboxDriver, running_sandbox
 from tests.support.threaded import LoopThread
@@ -29,7 +29,7 @@ CONFIG = SandboxConfig(
         ClientSeed("mobile-app"),
     ),
     users=(
-        *(replace(user, password=PASSWORDS[user.email]) for user in DEFAULT_USERS),
+        *(replace(user, password=PASSWORDS[user.email], mfa_code=MFA_CODE) for user in DEFAULT_USERS),
         UserSeed(LONE_USER, "lone@example.com"),
     ),
     refresh_token_prefix=REFRESH_TOKEN_PREFIX,

@@ -19,7 +19,6 @@ PATH = "/v1/oauth2/authorize"
 ADA, GRACE = "ada@example.com", "grace@example.com"
 """Of Ada a code is wanted, of Grace none."""
 PASSWORDS = {ADA: new_secret("password"), GRACE: new_secret("password")}
-MFA_CODE = "123456"
 
 
 @dataclass

@@ -12,8 +12,8 @@ import pytest
 from aries.broker.admin.v1 import config_pb2, secrets_pb2, secrets_pb2_grpc
 from aries_exchange import AriesAPIError, AriesClient
 from tests.exchange.conftest import CLIENT_SECRET, REDIRECT, FakeTiming, Sandbox
-from tests.exchange.login_steps import ADA, GRACE, MFA_CODE, PASSWORDS
-from tests.support.canary import MARK
+from tests.exchange.login_steps import ADA, GRACE, PASSWORDS
+from tests.support.canary import MARK, MFA_CODE
 from tests.support.person import asked, person
 from tests.support.sandbox import SandboxDriver
 from tests.support.world import CLIENT_ID, Desk, World

@@ -16,7 +16,8 @@ from aries.broker.v1 import authorization_pb2_grpc, token_pb2, token_pb2_grpc
 from aries_exchange import AriesAPIError, AriesClient
 from tests.clients.conftest import ScriptedTokenService, refusal
 from tests.exchange.conftest import REDIRECT, FakeTiming, Sandbox
-from tests.exchange.login_steps import ADA, GRACE, MFA_CODE, PASSWORDS, PATH, LoginSteps, watched_steps
+from tests.exchange.login_steps import ADA, GRACE, PASSWORDS, PATH, LoginSteps, watched_steps
+from tests.support.canary import MFA_CODE
 
 READ = ["account:information", "order:information", "position:information", "user:information"]
 CHALLENGE = "c" * 43

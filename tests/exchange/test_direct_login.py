@@ -9,7 +9,8 @@ import pytest
 
 from aries_exchange import AriesAPIError, AriesClient, AriesConnectionError, ConsentRefusedError
 from tests.exchange.conftest import REDIRECT, Build, Sandbox
-from tests.exchange.login_steps import ADA, GRACE, MFA_CODE, PASSWORDS, LoginSteps, watched_steps
+from tests.exchange.login_steps import ADA, GRACE, PASSWORDS, LoginSteps, watched_steps
+from tests.support.canary import MFA_CODE
 
 READ = ("account:information", "order:information", "position:information", "user:information")
 

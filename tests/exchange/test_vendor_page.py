@@ -16,7 +16,8 @@ from dotenv import load_dotenv
 
 from aries_exchange import AriesAPIError, AriesClient
 from tests.exchange.conftest import CLIENT_ID, CLIENT_SECRET, REDIRECT, Sandbox
-from tests.exchange.login_steps import ADA, MFA_CODE, PASSWORDS
+from tests.exchange.login_steps import ADA, PASSWORDS
+from tests.support.canary import MFA_CODE
 from tests.support.sandbox import NO_AUTHORITIES, SandboxDriver
 from tests.support.world import Desk, World
 

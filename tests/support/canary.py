@@ -21,13 +21,16 @@ REFRESH_TOKEN_PREFIX: Final = f'{MARK}-rt+/%"'
 ACCESS_TOKEN_MARK: Final = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"at+jwt"}').rstrip(b"=").decode()
 """What every access token of the sandbox begins with."""
 
+MFA_CODE: Final = "731946"
+"""What people's phones show."""
+
 API_KEY: Final = re.compile(rb"abk_[0-9a-f]{4,}_[A-Za-z0-9_-]{43}")
 
 # Reads in a process of its own: closing a database file that SQLite has open in this one would drop SQLite's locks.
 _READER: Final = """
 import json, os, re, sys
 needles = [bytes.fromhex(text) for text in json.loads(sys.argv[2])]
-pattern = re.compile(sys.argv[3].encode())
+pattern, code = (re.compile(text.encode()) for text in sys.argv[3:])
 for folder, _, names in os.walk(sys.argv[1]):
     for name in names:
         path = os.path.join(folder, name)
@@ -37,6 +40,7 @@ for folder, _, names in os.walk(sys.argv[1]):
             continue
         hits = [needle.hex() for needle in needles if needle in data]
         key = "" if pattern.search(data) is None else "key"
+        hits += [] if code.search(data) is None else ["code"]
         print(json.dumps([os.path.relpath(path, sys.argv[1]), hits, key]))
 """
 
@@ -57,7 +61,14 @@ def forms_of(mark: str) -> frozenset[bytes]:
     return frozenset(forms)
 
 
-FORMS: Final = forms_of(MARK) | forms_of(ACCESS_TOKEN_MARK)
+CODE_ALONE: Final = re.compile(rb"(?<![0-9a-fA-F])" + MFA_CODE.encode() + rb"(?![0-9a-fA-F])")
+"""Not among other digits, where it stands by chance: in ids, times and fingerprints, once in 16 million places.
+
+Elsewhere chance brings it once in 64 to the power of six places at the most. Whoever stores it right beside a digit is
+not noticed.
+"""
+
+FORMS: Final = forms_of(MARK) | forms_of(ACCESS_TOKEN_MARK) | (forms_of(MFA_CODE) - {MFA_CODE.encode()})
 
 
 @dataclass
@@ -73,7 +84,7 @@ class Seen:
 
     def leaks(self) -> list[str]:
         """Return the places that held a canary in any form; what was searched once is not kept."""
-        self._leaks += [place for place, data in self.places if any(form in data for form in FORMS)]
+        self._leaks += [place for place, data in self.places if _shows_one(data)]
         self.places.clear()
         return list(self._leaks)
 
@@ -97,8 +108,9 @@ class Files:
 
 def search_files(folder: Path, expected: str) -> Files:
     """Search the raw bytes of every file below a folder, in another process; `expected` is a text that may be there."""
+    patterns = (API_KEY.pattern.decode(), CODE_ALONE.pattern.decode())
     found = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-ISc", _READER, str(folder), _needles([*FORMS, expected.encode()]), API_KEY.pattern.decode()],
+        [sys.executable, "-ISc", _READER, str(folder), _needles([*FORMS, expected.encode()]), *patterns],
         capture_output=True,
         check=True,
         timeout=60,
@@ -111,6 +123,10 @@ def search_files(folder: Path, expected: str) -> Files:
         [path for path, _, key in lines if key],
         [path for path, hits, _ in lines if wanted in hits],
     )
+
+
+def _shows_one(data: bytes) -> bool:
+    return CODE_ALONE.search(data) is not None or any(form in data for form in FORMS)
 
 
 def _needles(needles: Iterable[bytes]) -> str:
