@@ -47,7 +47,7 @@ def login(  # noqa: PLR0913 - each is an option
     request = authorization_pb2.StartAuthorizationRequest(grant=grant, scopes=scope or (), any_subject=any_subject)
     if redirect_uri is not None:
         request.direct.redirect_uri = redirect_uri
-    with _sigterm_interrupts(), Access(address, api_key_file).open() as opened, Progress() as progress:
+    with _signals_interrupt(), Access(address, api_key_file).open() as opened, Progress() as progress:
         begun = Login.start(opened, request, progress)
         try:
             ended = _log_in_here(begun) if terminal else _log_in_by_browser(begun, opens=browser)
@@ -113,14 +113,16 @@ def _tell(ended: authorization_pb2.Authorization, *, as_json: bool) -> None:
 
 
 @contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Have SIGTERM do what Ctrl-C does, for the length of the block."""
+def _signals_interrupt() -> Iterator[None]:
+    """Have SIGTERM, and the terminal's end, do what Ctrl-C does, for the length of the block."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    heeded = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in heeded}  # nohup wants one of them unheeded
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,7 +27,7 @@ from broker.core.secret import Secret
 from broker.flows.catalog_view import CatalogView
 from broker.flows.exchange_code import ExchangeCode
 from broker.flows.limits import charges_for, spend
-from broker.flows.login_standing import grant_of
+from broker.flows.login_standing import LoginStanding
 from broker.flows.settle_login import SettleLogin
 from broker.flows.trail import Trail
 from broker.ports import AuthorizationStore, Buckets, Clock, GrantStore, LoginReading
@@ -58,18 +59,22 @@ class CompleteAuthorization:
         view: CatalogView,
         logins: AuthorizationStore,
         grants: GrantStore,
+        standing: LoginStanding,
         exchange: ExchangeCode,
         settle: SettleLogin,
         buckets: Buckets,
         clock: Clock,
+        is_draining: Callable[[], bool],
     ) -> None:
         self._view = view
         self._logins = logins
         self._grants = grants
+        self._standing = standing
         self._exchange = exchange
         self._settle = settle
         self._buckets = buckets
         self._clock = clock
+        self._is_draining = is_draining
 
     async def app(
         self, caller: CallerId, code: Secret, redirect_uri: str, code_verifier: str, trail: Trail
@@ -109,7 +114,7 @@ class CompleteAuthorization:
         if facts.way is not Way.DIRECT or facts.redirect_uri != redirect_uri:
             told = "must be that of a direct login, and its redirect URI the one it was begun with"
             raise InvalidRequestError(f"flow_id: {told}", fields={"flow_id": told})
-        found = await grant_of(login, self._view, self._grants)
+        found = await self._standing(login)
         if found is None:
             raise GrantConflictError(
                 "the grant, its client, its provider or the right to log in for it changed since the login began"
@@ -123,6 +128,8 @@ class CompleteAuthorization:
     async def get(self, caller: CallerId, flow_id: Secret, wait: float, trail: Trail) -> ShownLogin:
         """Return a login, or wait up to `wait` seconds, at most 30, for it to get further than it is.
 
+        Nobody waits for a process that is about to end.
+
         Raises:
             PolicyDeniedError: no such login of this caller.
         """
@@ -130,7 +137,12 @@ class CompleteAuthorization:
         reading = await self._mine(caller, flow_id, trail)
         version = reading.login.version
         give_up = self._clock.boottime() + min(wait, LONGEST_WAIT)
-        while not is_over(reading.login) and reading.login.version == version and self._clock.boottime() < give_up:
+        while (
+            not is_over(reading.login)
+            and reading.login.version == version
+            and self._clock.boottime() < give_up
+            and not self._is_draining()
+        ):
             await asyncio.sleep(LOOK_EVERY)
             reading = await self._mine(caller, flow_id, trail)
         return await self._shown(reading.login, reading.now)

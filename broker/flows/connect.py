@@ -52,7 +52,7 @@ from broker.core.urls import origin_of
 from broker.flows.catalog_view import CatalogView
 from broker.flows.exchange_code import ExchangeCode
 from broker.flows.login_secrets import open_verifier
-from broker.flows.login_standing import grant_of, is_anothers
+from broker.flows.login_standing import LoginStanding, is_anothers
 from broker.flows.sign_in import STATE_BYTES, Place, SignIn, SignInError
 from broker.flows.trail import Trail
 from broker.ports import AuthorizationStore, Buckets, Cipher, Clock, GrantStore, LoginReading
@@ -162,6 +162,7 @@ class Connect:
         view: CatalogView,
         logins: AuthorizationStore,
         grants: GrantStore,
+        standing: LoginStanding,
         exchange: ExchangeCode,
         sign_in: SignIn,
         cipher: Cipher,
@@ -172,6 +173,7 @@ class Connect:
         self._view = view
         self._logins = logins
         self._grants = grants
+        self._standing = standing
         self._exchange = exchange
         self._sign_in = sign_in
         self._cipher = cipher
@@ -288,7 +290,7 @@ class Connect:
         failure = _failure_in(callback, provider)
         if failure is not None:
             return await self._onward(await self._failed(login, failure, trail))
-        found = await grant_of(login, self._view, self._grants)
+        found = await self._standing(login)
         if found is None or callback.code is None:
             why = Failure.GRANT_UNAVAILABLE if found is None else Failure.PROVIDER_ERROR
             return await self._onward(await self._failed(login, why, trail))
@@ -424,7 +426,7 @@ class Connect:
         return reading if reading is not None and reading.login.browser == digest(browser) else None
 
     async def _grant_of(self, login: Authorization) -> tuple[Grant, Client, Provider]:
-        found = await grant_of(login, self._view, self._grants, yet_to_sign_in=True)
+        found = await self._standing(login, yet_to_sign_in=True)
         if found is None or found[2].authorize_url is None:
             raise ConnectError(Obstacle.OVER)
         return found

@@ -5,33 +5,64 @@ from __future__ import annotations
 from typing import Final
 
 from broker.core import policy, scopes
+from broker.core.admins import opens
 from broker.core.authorization import Authorization
 from broker.core.identity import Role, parse_caller
 from broker.core.models import Catalog, Client, Grant, Provider
 from broker.flows.catalog_view import CatalogView
-from broker.ports import GrantStore
+from broker.ports import Clock, GrantStore, KeyStore
 
 OPERATORS: Final = frozenset({Role.ADMIN, Role.OPERATOR})
 """Who may have people log in for any grant."""
 
 
-async def grant_of(
-    login: Authorization, view: CatalogView, grants: GrantStore, *, yet_to_sign_in: bool = False
+class LoginStanding:
+    """Asks; one per process."""
+
+    def __init__(self, *, view: CatalogView, grants: GrantStore, keys: KeyStore, clock: Clock) -> None:
+        self._view = view
+        self._grants = grants
+        self._keys = keys
+        self._clock = clock
+
+    async def __call__(
+        self, login: Authorization, *, yet_to_sign_in: bool = False
+    ) -> tuple[Grant, Client, Provider] | None:
+        """Return the grant, client and provider a login began with, as they are now; None when it may not go on.
+
+        Raises:
+            StoreUnavailableError: the store is away.
+        """
+        grant = await self._grants.get_grant(login.facts.grant_id)
+        return None if grant is None else await self.of(login, grant, yet_to_sign_in=yet_to_sign_in)
+
+    async def of(
+        self, login: Authorization, grant: Grant, *, yet_to_sign_in: bool = False
+    ) -> tuple[Grant, Client, Provider] | None:
+        """Return a login's grant as it was read just now, with its client and provider, if all is as it began.
+
+        None when the grant has another client, provider or other scopes by now, the provider is frozen, the starter may
+        not have people log in for the grant any more or its API key has ended, or people have to sign in first by now
+        and nobody did; the last matters only from the provider on.
+
+        Raises:
+            StoreUnavailableError: the store is away.
+        """
+        standing = _standing(login, grant, self._view.catalog, yet_to_sign_in=yet_to_sign_in)
+        return standing if standing is not None and await self._starter_opens(login) else None
+
+    async def _starter_opens(self, login: Authorization) -> bool:
+        """Tell whether the starter could still prove who it is, if it does so by a key of ours."""
+        starter = parse_caller(login.facts.starter)
+        if starter.kind != "key":
+            return True
+        key = await self._keys.find_key_named(starter.subject)
+        return key is not None and opens(key, self._clock.now())
+
+
+def _standing(
+    login: Authorization, grant: Grant, catalog: Catalog, *, yet_to_sign_in: bool
 ) -> tuple[Grant, Client, Provider] | None:
-    """Return the grant, client and provider a login began with, as they are now; None when it may not go on."""
-    grant = await grants.get_grant(login.facts.grant_id)
-    return None if grant is None else standing_of(login, grant, view.catalog, yet_to_sign_in=yet_to_sign_in)
-
-
-def standing_of(
-    login: Authorization, grant: Grant, catalog: Catalog, *, yet_to_sign_in: bool = False
-) -> tuple[Grant, Client, Provider] | None:
-    """Return a login's grant, with its client and provider, if all is as it began.
-
-    None when the grant has another client, provider or other scopes by now, the provider is frozen, the starter may
-    not have people log in for the grant any more, or people have to sign in first by now and nobody did; the last
-    matters only from the provider on.
-    """
     facts = login.facts
     client = catalog.clients.get(grant.client)
     provider = None if client is None else catalog.providers.get(client.provider)

@@ -33,7 +33,7 @@ from broker.core.secret import Secret
 from broker.core.urls import origin_of
 from broker.flows.catalog_view import CatalogView
 from broker.flows.end_token import EndToken
-from broker.flows.login_standing import is_anothers, standing_of
+from broker.flows.login_standing import LoginStanding, is_anothers
 from broker.flows.trail import Trail
 from broker.ports import AuthorizationStore, Cipher, Clock, GrantStore, SealBrokenError, Subjects
 
@@ -58,6 +58,7 @@ class SettleLogin:
         view: CatalogView,
         logins: AuthorizationStore,
         grants: GrantStore,
+        standing: LoginStanding,
         cipher: Cipher,
         subjects: Subjects,
         end_token: EndToken,
@@ -66,6 +67,7 @@ class SettleLogin:
         self._view = view
         self._logins = logins
         self._grants = grants
+        self._standing = standing
         self._cipher = cipher
         self._subjects = subjects
         self._end_token = end_token
@@ -128,11 +130,7 @@ class SettleLogin:
             grant = await self._grants.get_grant(login.facts.grant_id)
             if grant is not None and _has_landed(login, grant.state, fingerprint):
                 return None  # whatever came since: the token is the grant's, and not ours to end
-            if (
-                grant is None
-                or grant.state.hold is not Hold.NONE
-                or standing_of(login, grant, self._view.catalog) is None
-            ):
+            if grant is None or grant.state.hold is not Hold.NONE or await self._standing.of(login, grant) is None:
                 return Failure.GRANT_UNAVAILABLE
             if is_anothers(login, grant) or (grant.subject not in {None, subject} and not login.facts.any_subject):
                 return Failure.SUBJECT_MISMATCH

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from broker.adapters.subject_http import HttpSubjects
 from broker.flows.complete_authorization import CompleteAuthorization
 from broker.flows.connect import Connect
 from broker.flows.exchange_code import ExchangeCode
+from broker.flows.login_standing import LoginStanding
 from broker.flows.settle_login import SettleLogin
 from broker.flows.sign_in import SignIn
 from broker.flows.start_authorization import StartAuthorization
@@ -28,12 +30,16 @@ class LoginFlows:
     tend: TendLogins
 
 
-def login_flows(base: Foundation, tokens: TokenFlows, public_url: str | None) -> LoginFlows:
+def login_flows(
+    base: Foundation, tokens: TokenFlows, public_url: str | None, is_draining: Callable[[], bool]
+) -> LoginFlows:
     """Wire logins; `public_url` is the origin of the pages, None where there are none."""
+    standing = LoginStanding(view=base.view, grants=base.store, keys=base.store, clock=base.clock)
     settle = SettleLogin(
         view=base.view,
         logins=base.store,
         grants=base.store,
+        standing=standing,
         cipher=base.keyring,
         subjects=HttpSubjects(base.exchange),
         end_token=tokens.end_token,
@@ -61,10 +67,12 @@ def login_flows(base: Foundation, tokens: TokenFlows, public_url: str | None) ->
         view=base.view,
         logins=base.store,
         grants=base.store,
+        standing=standing,
         exchange=exchange,
         settle=settle,
         buckets=base.buckets,
         clock=base.clock,
+        is_draining=is_draining,
     )
     sign_in = SignIn(
         view=base.view,
@@ -79,6 +87,7 @@ def login_flows(base: Foundation, tokens: TokenFlows, public_url: str | None) ->
         view=base.view,
         logins=base.store,
         grants=base.store,
+        standing=standing,
         exchange=exchange,
         sign_in=sign_in,
         cipher=base.keyring,

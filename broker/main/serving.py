@@ -128,7 +128,7 @@ async def _serve(settings: Settings, config: Path | None, seams: Seams) -> bool:
         trail = Trail(method="start", peer="", request_id=f"{base.owner}/start", actor=f"broker:{base.owner}")
         tokens = token_flows(base, refuse_sandbox=not settings.on_loopback)
         admin = admin_flows(base, settings, tokens)
-        logins = login_flows(base, tokens, settings.public_url)
+        logins = login_flows(base, tokens, settings.public_url, lambda: life.draining)
         await base.heart.beat()
         await tokens.drain_journal()
         await tokens.rollback.compare()

@@ -56,6 +56,9 @@ class KeyStore(Protocol):
     async def find_api_key(self, key_id: str) -> ApiKey | None:
         """Return the key's public part, or None."""
 
+    async def find_key_named(self, name: str) -> ApiKey | None:
+        """Return the public part of the key of this name, or None."""
+
     async def list_api_keys(self) -> Sequence[ApiKey]:
         """Return all keys in name order."""
 

@@ -147,7 +147,7 @@ async def test_a_person_says_no(world: World, ada: Person) -> None:
         assert (1, f"error: not connected: {FAILURES['DENIED']} [DENIED]") == await command.end()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_an_interrupted_login_is_over_at_the_broker(world: World, ada: Person, number: int) -> None:
     """Its link leads nowhere any more."""
     desk = await world.desk("refresh_token", imported=False)

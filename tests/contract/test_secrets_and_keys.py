@@ -51,10 +51,11 @@ async def test_a_removed_clients_secret_goes_with_it(backend: Backend) -> None:
 
 
 async def test_api_keys_are_found_and_listed(backend: Backend) -> None:
-    """Keys are found by id and listed by name; adding one raises the version and tells its event."""
+    """Keys are found by id or name and listed by name; adding one raises the version and tells its event."""
     before = await backend.store.read_version()
     other = ApiKey("kid2", "admin", b"m", "mac-1", disabled=True, bootstrap_until=1_800_000_000)
     versions = [await backend.store.add_api_key(key, EVENT) for key in (KEY, other)]
+    assert (other, None) == (await backend.store.find_key_named("admin"), await backend.store.find_key_named("kid1"))
     assert ([before + 1, before + 2], KEY, None, [other, KEY]) == (
         versions,
         await backend.store.find_api_key("kid1"),
@@ -98,7 +99,8 @@ async def test_a_changed_api_key_is_not_believed(sql: SqlBackend, tampering: str
     await sql.store.add_api_key(KEY, EVENT)
     await sql.execute(f"UPDATE api_keys SET {tampering}")  # noqa: S608 - the table above
     key_id = "kid9" if "kid9" in tampering else "kid1"
-    for call in (sql.store.find_api_key(key_id), sql.store.list_api_keys()):
+    named = "admin" if "name" in tampering else KEY.name
+    for call in (sql.store.find_api_key(key_id), sql.store.find_key_named(named), sql.store.list_api_keys()):
         with pytest.raises(StoreUnavailableError) as refused:
             await call
         assert "mac" == refused.value.cause

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from broker.adapters.memory.journal import MemoryJournal
-from broker.core.audit import AuditEvent
+from broker.core.audit import Action, AuditEvent
 from broker.core.authorization import Authorization, LoginPhase, digest
 from broker.core.identity import CallerId, Role
-from broker.core.models import Client, GrantType, Origin, Policy, Provider, RoleBinding
+from broker.core.models import ApiKey, Client, GrantType, Origin, Policy, Provider, RoleBinding
 from broker.core.oauth.authorization_request import parse_callback
 from broker.core.secret import Secret
 from broker.flows.catalog_view import CatalogView
@@ -26,6 +28,7 @@ from broker.flows.end_token import EndToken
 from broker.flows.exchange_code import ExchangeCode
 from broker.flows.heart import Heart
 from broker.flows.keep_received import KeepReceived
+from broker.flows.login_standing import LoginStanding
 from broker.flows.prove_client import ProveClient
 from broker.flows.provider_call import ProviderCall
 from broker.flows.settle_login import SettleLogin
@@ -43,6 +46,7 @@ OPS = CallerId("key", "ops")
 APP = CallerId("key", "portal")
 RECEIVED = "canary-rt-login"
 CODE = "canary-provider-code"
+EVENT = AuditEvent(datetime(2026, 1, 1, tzinfo=UTC), Action.KEY_CREATE)
 
 LOGIN_PROVIDER = replace(
     PROVIDER,
@@ -83,6 +87,7 @@ class Logins:
     Attributes:
         world: the store and the provider.
         start, complete, connect, tend: the flows.
+        draining: set while the process is about to end.
     """
 
     world: World
@@ -95,6 +100,7 @@ class Logins:
     drain: DrainJournal
     subjects: Subjects
     journal: MemoryJournal
+    draining: asyncio.Event
     _numbers: Any = field(default_factory=lambda: count(1))
 
     async def started(self, name: str = "login", *, who: CallerId = OPS, **fields: Any) -> StartedLogin:  # noqa: ANN401
@@ -195,9 +201,10 @@ async def new_logins(
         limits=lambda: view.catalog.limits,
         refuse_sandbox=False,
     )
-    subjects, random = Subjects(), count(1)
+    subjects, random, draining = Subjects(), count(1), asyncio.Event()
     end_token = EndToken(prove_client=prove, breaker=breaker, endpoint=world.endpoint, telemetry=counted)
     parts: dict[str, Any] = {"view": view, "logins": store, "grants": store, "clock": world.clock}
+    parts["standing"] = LoginStanding(view=view, grants=store, keys=store, clock=world.clock)
     settle = SettleLogin(**parts, cipher=world.keyring, subjects=subjects, end_token=end_token)
     exchange = ExchangeCode(
         logins=store,
@@ -220,7 +227,9 @@ async def new_logins(
             random_bytes=lambda length: next(random).to_bytes(length, "big"),
             public_url=PUBLIC,
         ),
-        complete=CompleteAuthorization(**parts, exchange=exchange, settle=settle, buckets=world.buckets),
+        complete=CompleteAuthorization(
+            **parts, exchange=exchange, settle=settle, buckets=world.buckets, is_draining=draining.is_set
+        ),
         connect=Connect(
             **parts,
             exchange=exchange,
@@ -250,6 +259,7 @@ async def new_logins(
         ),
         subjects=subjects,
         journal=journal,
+        draining=draining,
     )
 
 
@@ -258,5 +268,7 @@ async def _world(provider: Provider, client: Client) -> World:
     may = Policy("id-may", "may", Origin.RPC, ("key:portal",), ("login",), frozenset({"read", "trade"}), authorize=True)
     use = Policy("id-use", "use", Origin.RPC, ("key:orders", "key:reports"), ("log*",), frozenset({"read"}))
     ops = [RoleBinding(f"id-{role}", role, Origin.RPC, role, (str(OPS),)) for role in (Role.ADMIN, Role.OPERATOR)]
+    for caller in (OPS, APP):
+        await world.store.inner.add_api_key(ApiKey(f"id-{caller.subject}", caller.subject, b"mac", "mac-1"), EVENT)
     await world.put(client, grant("login", GrantType.REFRESH_TOKEN), may, use, *ops)
     return world

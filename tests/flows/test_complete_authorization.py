@@ -18,7 +18,7 @@ from broker.flows.start_authorization import StartedLogin
 from tests.flows.logins import APP, APP_URI, OPS, RECEIVED, Logins, gave, new_logins
 from tests.flows.test_connect import answered
 from tests.flows.world import error, let_pass, reply
-from tests.support.waiting import until
+from tests.support.waiting import ENOUGH, until
 
 VERIFIER = "v" * 43
 OTHER = CallerId("key", "other")
@@ -72,6 +72,17 @@ async def test_a_wait_ends_when_the_login_gets_further() -> None:
     again = asyncio.create_task(logins.get(login, wait=3600.0))
     assert LoginPhase.CONFIRMED is (await let_pass(logins.world.clock, again)).login.phase
     assert logins.world.clock.boottime() - began >= LONGEST_WAIT
+
+
+async def test_nobody_waits_for_a_process_that_ends() -> None:
+    """The answer is how the login stands; who asks goes on elsewhere."""
+    logins = await new_logins()
+    login = await logins.started()
+    waiting = asyncio.create_task(logins.get(login, wait=3600.0))
+    await until(lambda: "find_login" in logins.world.store.calls)
+    logins.draining.set()  # and time stands still
+    async with asyncio.timeout(ENOUGH):
+        assert LoginPhase.STARTED is (await waiting).login.phase
 
 
 async def test_a_login_that_is_over_is_told_at_once() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 import pytest
@@ -14,7 +15,7 @@ from broker.core.identity import Role
 from broker.core.models import GrantType, Kind
 from broker.core.secret import Secret
 from broker.flows.start_authorization import StartedLogin
-from tests.flows.logins import APP_URI, HERS, OPS, RECEIVED, Logins, gave, new_logins
+from tests.flows.logins import APP_URI, EVENT, HERS, OPS, RECEIVED, Logins, gave, new_logins
 from tests.flows.test_complete_authorization import coded, complete, refused
 from tests.flows.test_connect import CONNECTED, failed, obstacle
 from tests.flows.world import grant
@@ -44,6 +45,13 @@ async def change_scopes(logins: Logins) -> None:
     await logins.world.put(grant("login", GrantType.REFRESH_TOKEN, scopes=was.scopes - {"trade"}))
 
 
+async def disable_the_key(logins: Logins) -> None:
+    """End the key that the starter proves itself by."""
+    key = await logins.world.store.inner.find_key_named(OPS.subject)
+    assert key is not None
+    await logins.world.store.inner.set_api_key(replace(key, disabled=True), EVENT)
+
+
 async def changed(logins: Logins, change: Change) -> None:
     """Make a change and let this process know of it."""
     await change(logins)
@@ -59,7 +67,7 @@ async def started(logins: Logins, change: Change) -> StartedLogin:
     return await logins.started(who=OPS, roles=roles, any_subject=asks_admin)
 
 
-CHANGES: Final = [take_the_policy, take_the_role, take_admin, change_scopes]
+CHANGES: Final = [take_the_policy, take_the_role, take_admin, change_scopes, disable_the_key]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -116,11 +124,12 @@ async def test_an_app_does_not_complete_it_any_more(change: Change) -> None:
     assert (LoginPhase.FAILED, [("refresh_token", RECEIVED)]) == (shown.login.phase, logins.world.endpoint.ended)
 
 
-async def test_a_direct_login_is_not_completed_any_more() -> None:
+@pytest.mark.parametrize("change", [take_the_role, disable_the_key])
+async def test_a_direct_login_is_not_completed_any_more(change: Change) -> None:
     """Nothing is sent."""
     logins = await new_logins()
     login = await logins.started(direct_redirect_uri=APP_URI)
-    await changed(logins, take_the_role)
+    await changed(logins, change)
     refusal = await refused(logins.complete.direct(OPS, login.flow_id, Secret("c"), APP_URI, logins.trail()))
     assert (Reason.GRANT_CONFLICT, []) == (refusal.reason, logins.world.endpoint.requests)
 

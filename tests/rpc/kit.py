@@ -114,6 +114,9 @@ class Keys:
         self.lookups += 1
         return self.rows.get(key_id)
 
+    async def find_key_named(self, name: str) -> ApiKey | None:
+        return next((key for key in self.rows.values() if key.name == name), None)
+
     async def list_api_keys(self) -> Sequence[ApiKey]:
         return sorted(self.rows.values(), key=lambda key: key.name)
 

@@ -35,6 +35,10 @@ class MemorySecrets(Base):
         """Return the key's public part, or None."""
         return self._keys.get(key_id)
 
+    async def find_key_named(self, name: str) -> ApiKey | None:
+        """Return the public part of the key of this name, or None."""
+        return next((key for key in self._keys.values() if key.name == name), None)
+
     async def list_api_keys(self) -> Sequence[ApiKey]:
         """Return all keys in name order."""
         return sorted(self._keys.values(), key=lambda key: key.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, insert, or_, select, update
+from sqlalchemy import ColumnElement, RowMapping, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.adapters.sql.admin import Change, change
@@ -32,7 +32,19 @@ class SqlApiKeys(Part):
         """
 
         async def work(connection: AsyncConnection) -> ApiKey | None:
-            return await self._find(connection, key_id)
+            return await self._find(connection, api_keys.c.id == key_id)
+
+        return await self.with_keys(lambda: self.lanes.read(work))
+
+    async def find_key_named(self, name: str) -> ApiKey | None:
+        """Return the public part of the key of this name, or None.
+
+        Raises:
+            StoreUnavailableError: its MAC is wrong (cause `mac`), or the database is away.
+        """
+
+        async def work(connection: AsyncConnection) -> ApiKey | None:
+            return await self._find(connection, api_keys.c.name == name)
 
         return await self.with_keys(lambda: self.lanes.read(work))
 
@@ -78,7 +90,7 @@ class SqlApiKeys(Part):
         async def work(under_way: Change) -> None:
             if expected_version is not None and under_way.version != expected_version + 1:
                 raise CatalogMovedError
-            stored = await self._find(under_way.connection, key.id)
+            stored = await self._find(under_way.connection, api_keys.c.id == key.id)
             if stored is None:
                 msg = "there is no such API key"
                 raise NotFoundError(msg, metadata={"kind": CHANGED_KIND, "name": key.name})
@@ -91,8 +103,8 @@ class SqlApiKeys(Part):
         _, version = await self.with_keys(lambda: change(self.lanes, work, event))
         return version
 
-    async def _find(self, connection: AsyncConnection, key_id: str) -> ApiKey | None:
-        row = (await connection.execute(select(api_keys).where(api_keys.c.id == key_id))).mappings().one_or_none()
+    async def _find(self, connection: AsyncConnection, wanted: ColumnElement[bool]) -> ApiKey | None:
+        row = (await connection.execute(select(api_keys).where(wanted))).mappings().one_or_none()
         return None if row is None else self._verified(row)
 
     def _verified(self, row: RowMapping) -> ApiKey:
