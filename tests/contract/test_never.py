@@ -17,7 +17,9 @@ from broker.core import lease
 from broker.core.errors import BrokerError
 from broker.flows import lookout, until_stored
 from broker.flows.get_token import IssuedToken
-from tests.contract.never import Site, make_template, new_site
+from tests.contract.backends import open_sql
+from tests.contract.never import Site, end_process, going_back, make_template, new_site
+from tests.contract.test_cut_off import lent
 
 SETS: Final = (("read",), ("trade",))
 UNREAD: Final = ("not sent", "unread", "request lost", "broken before")
@@ -169,3 +171,20 @@ def test_nothing_of_it_ever_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         runner.run(make_template(tmp_path / "template"))
         machine = type("Machine", (Never,), {"runner": runner, "template": tmp_path / "template"})
         run_state_machine_as_test(machine, settings=BUDGET)
+
+
+def test_a_process_that_ends_has_no_connection_left(tmp_path: Path) -> None:
+    """Also where it ends in the moment that one is given back."""
+
+    async def end_while_one_goes_back() -> int:
+        backend = await open_sql(None, tmp_path)
+        reading = asyncio.create_task(backend.sql.read_version())
+        while not going_back():  # noqa: ASYNC110 - it lasts for a few turns of the loop
+            await asyncio.sleep(0)
+        await end_process()
+        assert reading.cancelled()
+        left = lent(backend.database._lanes._engine)
+        await backend.aclose()
+        return left
+
+    assert 0 == asyncio.run(end_while_one_goes_back())

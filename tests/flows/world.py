@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from random import Random
@@ -168,9 +168,9 @@ async def let_pass(clock: ManualClock, task: asyncio.Future[T]) -> T:
     return await task
 
 
-async def crash() -> None:
-    """End all that runs, as the end of its processes does."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+async def crash(but: Collection[asyncio.Task[Any]] = ()) -> None:
+    """End all that runs `but` these, as the end of its processes does."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task(), *but}
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
