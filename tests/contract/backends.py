@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -275,6 +275,10 @@ class SqlBackend:
                 await connection.exec_driver_sql(statements)
 
         await self.database._lanes.write(work)
+
+
+OpenStore = Callable[..., Awaitable[SqlBackend]]
+"""Opens a store on a URL, in a folder of the test's by that name; it is closed when the test ends."""
 
 
 async def open_sql(url: str | None, folder: Path, **options: Any) -> SqlBackend:  # noqa: ANN401 - passed on

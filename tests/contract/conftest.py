@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from sqlalchemy import delete
 
 from broker.adapters.sql import clock, migrate
 from broker.adapters.sql.tables import metadata
-from tests.contract.backends import DATA_KEYS, Backend, MemoryBackend, SqlBackend, open_sql
+from tests.contract.backends import DATA_KEYS, Backend, MemoryBackend, OpenStore, SqlBackend, open_sql
 from tests.support.empty_database import put_empty_database
 from tests.support.pgbouncer import PgBouncer
 from tests.support.postgres import PostgresServer
@@ -103,6 +104,17 @@ async def sql(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[S
     await opened.data_keys.add_first_data_keys(DATA_KEYS)
     yield opened
     await opened.aclose()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def open_store(tmp_path: Path) -> AsyncIterator[OpenStore]:
+    """Open stores that are closed however the test ends: what stays open fails tests it has nothing to do with."""
+    async with AsyncExitStack() as stack:
+
+        async def open_one(url: str, name: str = "data") -> SqlBackend:
+            return await stack.enter_async_context(aclosing(await open_sql(url, tmp_path / name)))
+
+        yield open_one
 
 
 def _url(request: pytest.FixtureRequest, name: str) -> str | None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,22 +16,9 @@ from broker.core import lease
 from broker.core.errors import StoreUnavailableError
 from broker.core.models import Kind
 from broker.ports import LiveGrantError, ObjectChange
-from tests.contract.backends import DATA_KEYS, EVENT, SEALED, SqlBackend, open_sql
+from tests.contract.backends import DATA_KEYS, EVENT, SEALED, OpenStore, open_sql
 from tests.contract.test_redeem import consented_grant, sent
 from tests.support.postgres import PostgresServer, running_postgres
-
-OpenStore = Callable[..., Awaitable[SqlBackend]]
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def open_store(tmp_path: Path) -> AsyncIterator[OpenStore]:
-    """Open stores that are closed however the test ends: what stays open fails tests it has nothing to do with."""
-    async with AsyncExitStack() as stack:
-
-        async def open_one(url: str, name: str = "data") -> SqlBackend:
-            return await stack.enter_async_context(aclosing(await open_sql(url, tmp_path / name)))
-
-        yield open_one
 
 
 async def test_two_processes_race_for_one_lease(postgres_url: str, open_store: OpenStore) -> None:

@@ -19,9 +19,20 @@ ACQUIRE_SECONDS: Final = 2.0
 CONNECT_SECONDS: Final = 2
 UNACKNOWLEDGED_MS: Final = 5000
 """After this long without an answer from the network the kernel gives a connection up."""
+IDLE_SECONDS: Final = 5
+"""After this long without a statement the server ends a transaction: a process that was stopped, or cut off, inside one
+would keep its locks for as long as TCP keeps the session. It is less than what is left of a lease, and longer than a
+living process, which waits for nothing but the database there, can take."""
+LOCK_SECONDS: Final = 4
+"""Longest the server lets a statement wait for a lock. It is less, so that what one transaction of a stopped process
+held does not come to the next of it."""
 
-_SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-_DURABLE = text("SET LOCAL synchronous_commit = on")
+# Set in each transaction, since a pooler drops what a session sets, and in one message with what it begins with.
+_BOUNDED: Final = (
+    f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'; SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"
+)
+_SNAPSHOT: Final = text(f"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; {_BOUNDED}")
+_DURABLE: Final = text(f"SET LOCAL synchronous_commit = on; {_BOUNDED}")
 
 
 class PostgresEngine:
@@ -47,7 +58,7 @@ class PostgresEngine:
         Raises:
             StoreRefusedError: the server runs with fsync off.
         """
-        async with self._shared.connect() as connection:
+        async with self.reading() as connection:
             fsync = (await connection.execute(text("SHOW fsync"))).scalar_one()
         if fsync != "on":
             msg = "this PostgreSQL runs with fsync=off and would forget refresh tokens in a crash: set fsync=on"

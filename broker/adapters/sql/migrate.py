@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 TABLES_VERSION: Final = "0008"
 """Name of the tables this version works on: the newest migration."""
 
+_BOUNDED: Final = text("SET LOCAL idle_in_transaction_session_timeout = '60s'")
+"""Ends a migration whose process was stopped: it keeps every broker from the tables it has changed."""
+
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 
@@ -53,6 +56,7 @@ async def migrate(url: str) -> None:
     try:
         with refusing(parsed):
             async with engine.connect() as connection:
+                await connection.execute(_BOUNDED)
                 await upgrade(connection)
     finally:
         await engine.dispose()
