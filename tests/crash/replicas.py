@@ -21,6 +21,7 @@ from tests.crash.broker_with_faults import QUICK
 from tests.crash.lives import AGAIN, PATIENCE, PROGRAM, WINDOW, persist
 from tests.support.broker import start_broker
 from tests.support.canary import Seen
+from tests.support.holding_proxy import HoldingProxy, holding_proxy
 from tests.support.postgres import PostgresServer
 from tests.support.sandbox import SandboxDriver, running_sandbox
 from tests.support.waiting import until, until_told
@@ -43,6 +44,7 @@ class Replicas:
     """Brokers on one database.
 
     Attributes:
+        line: the brokers' way to the sandbox, whose answers can be held there.
         worlds: each broker as its callers see it.
         keys: of services that may use every grant.
     """
@@ -50,6 +52,7 @@ class Replicas:
     folder: Path
     env: dict[str, str]
     sandbox: SandboxDriver
+    line: HoldingProxy
     worlds: list[World]
     keys: list[str]
     _lives: list[AsyncExitStack]
@@ -97,15 +100,14 @@ async def replicas(folder: Path, postgres: PostgresServer, number: int) -> Async
     """Start so many brokers on a database of their own, with one sandbox that they know as strict, and as windowed."""
     async with AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(running_sandbox(sandbox_config()))
+        line = await stack.enter_async_context(holding_proxy(sandbox.url))
         (folder / "plan").write_text("")
         env = {**await postgres_environment(postgres, folder / "0"), "CRASH_PLAN": str(folder / "plan")}
-        every = Replicas(folder, env, sandbox, [], [], [AsyncExitStack() for _ in range(number)])
+        every = Replicas(folder, env, sandbox, line, [], [], [AsyncExitStack() for _ in range(number)])
         for one in range(number):
             stack.push_async_callback(every.end, one)
             await every.start(one)
-        await every.worlds[0].apply(
-            provider("strict", sandbox.url), provider("windowed", sandbox.url, replay_window=WINDOW)
-        )
+        await every.worlds[0].apply(provider("strict", line.url), provider("windowed", line.url, replay_window=WINDOW))
         for name in ("strict", "windowed"):
             await persist(partial(every.worlds[0].prove_narrowing, name))
         for _ in range(SERVICES):

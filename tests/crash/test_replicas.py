@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from tests.crash.lives import AGAIN, WINDOW
 from tests.crash.replicas import Replicas, herd, probes_in, replicas
+from tests.crash.stopping import Stop, stop, stop_inside_a_transaction
 from tests.support.postgres import PostgresServer
 from tests.support.waiting import until, until_told
 from tests.support.world import BrokerError, Desk
@@ -36,9 +37,13 @@ async def test_a_herd_makes_one_call(three: Replicas) -> None:
 
 
 @pytest.mark.crash
-async def test_a_paused_owner_comes_back(three: Replicas) -> None:
-    """Whoever finds its lease over doubts the grant and sends nothing; the owner's late token is kept, and serves."""
-    owner, other, spent = await _paused(three)
+@pytest.mark.parametrize("stop", [stop, stop_inside_a_transaction], ids=["anywhere", "inside a transaction"])
+async def test_a_paused_owner_comes_back(three: Replicas, stop: Stop) -> None:
+    """Whoever finds its lease over doubts the grant and sends nothing; the owner's late token is kept, and serves.
+
+    Also where it was paused with the grant's row locked, of which the server frees it.
+    """
+    owner, other, spent = await _paused(three, stop=stop)
     assert "GRANT_UNCERTAIN" == (await _after_the_lease(other)).reason
     calls = (await three.sandbox.counters())["token_calls"]
     _resume(owner)
@@ -96,16 +101,17 @@ async def test_what_counts_as_a_probe() -> None:
     assert 0 == probes_in([("landed", 1100), ("", 1000)])
 
 
-async def _paused(three: Replicas, name: str = "strict") -> tuple[Desk, Desk, dict[str, int]]:
-    """Stop a broker while its request is at the provider; return the grant at it and at another."""
+async def _paused(three: Replicas, name: str = "strict", stop: Stop = stop) -> tuple[Desk, Desk, dict[str, int]]:
+    """Stop a broker that the provider has answered and that has not heard it; return the grant at it and at another."""
     desk = await three.expired_grant(name)
     owner, other = three.at(1, desk), three.at(2, desk)
     spent = await _spent(three)
-    calls = three.sandbox.running.state.counters.token_calls
-    await three.sandbox.fail(body="true", when="after", delay_seconds=0.5)
+    three.line.hold()
     _waits.append(asyncio.create_task(owner.world.outcome(owner.get("account:information"))))
-    await until(lambda: three.sandbox.running.state.counters.token_calls > calls)
-    owner.world.process.process.send_signal(signal.SIGSTOP)
+    await until(three.line.answered.is_set)
+    await asyncio.to_thread(stop, owner.world.process.process.pid, three.env["BROKER_DATABASE_URL"])
+    three.line.release()
+    assert ("sent", "ok") == await other.state()
     return owner, other, spent
 
 
