@@ -2,11 +2,11 @@
 
     step        moves                                         condition
     ──────────  ────────────────────────────────────────────  ─────────────────────────────────────────────────────────
-    sign_in     browser; state, of the sign-in                started, in time, no browser yet or this one
+    sign_in     browser; state, of the sign-in                started, in time, no other browser has it
     come_back   the state is spent                            started, in time, this browser
-    know        person                                        after it
-    confirm     → confirmed; browser, state, and ten minutes  started or confirmed, in time, no browser yet or this one,
-                more, once                                    and the short code is right
+    know        person; the browser has it                    after it
+    confirm     → confirmed; state; the browser has it; ten   started or confirmed, in time, no other browser has it,
+                minutes more, once                            and the short code is right
     (wrong)     tries+1; the last one: → failed               the same, and it is wrong
     back        confirmed → exchanging; the state is spent    in time, this browser, a callback without an error
     begin       started → exchanging                          direct, in time
@@ -108,6 +108,7 @@ class Obstacle(StrEnum):
     OTHER_BROWSER = "other_browser"
     NOT_SIGNED_IN = "not_signed_in"
     WRONG_CODE = "wrong_code"
+    TOO_MANY_TRIES = "too_many_tries"
     WRONG_STATE = "wrong_state"
 
 
@@ -178,7 +179,8 @@ class Authorization:
     Attributes:
         verifier: our code verifier (RFC 7636), sealed.
         expires_at: when nobody may go on any more; while exchanging or received, when it is looked after by others.
-        browser: `digest` of what the browser's cookie holds, once a person went on from the page in one.
+        browser: `digest` of what the browser's cookie holds, once a person went on from the page in one. It has the
+            login once the person in it is known or has confirmed.
         person: who signed in before, as `named_person` says it; empty where nobody did.
         state: `digest` of what the provider, or before it the sign-in, is to bring back; empty before that was asked,
             and once it was used.
@@ -268,11 +270,13 @@ def normal_short_code(unverified_text: str) -> str:
 def check_at_hand(login: Authorization, browser: str, now: int) -> None:
     """Make sure that a person with this browser can go on with a login whose link they have.
 
+    A browser that was sent to sign in does not have it yet: whoever has the link can be sent, and nobody is locked out.
+
     Raises:
         StepError: it is over, or another browser has it.
     """
     _check_open(login, now)
-    if login.browser not in {"", browser}:
+    if login.browser not in {"", browser} and (login.person or login.phase is not LoginPhase.STARTED):
         raise StepError(Obstacle.OTHER_BROWSER)
 
 

@@ -9,6 +9,7 @@ from broker.core import scopes
 from broker.core.config import ConfigFile, GrantConfig, PolicyConfig, Problem, name_of, sections
 from broker.core.identity import RESERVED_KINDS
 from broker.core.models import Catalog, Grant, Kind, Provider
+from broker.core.provider_config import Preset
 
 UNKNOWN = "there is no {kind} called {name!r}"
 
@@ -121,13 +122,23 @@ def _issuers(config: ConfigFile, staying: Staying) -> Iterator[Problem]:
 
 
 def _sign_ins(config: ConfigFile, staying: Staying) -> Iterator[Problem]:
-    """Tell of providers that would have people sign in at themselves."""
+    """Tell of providers whose people would have to sign in where nobody can."""
     places = {client.name: client.provider for client in staying.catalog.clients.values()}
     places |= {client.name: client.provider for client in config.clients}
-    for index, provider in enumerate(config.providers):
-        if places.get(provider.connect_login or "") == provider.name:
-            told = "is a client of this provider itself: people sign in where they are known already"
-            yield Problem(f"providers[{index}].connect_login", told)
+    presets = {name: provider.preset for name, provider in staying.catalog.providers.items()}
+    presets |= {provider.name: provider.preset for provider in config.providers}
+    wanted = {f"providers[{index}].connect_login": item for index, item in enumerate(config.providers)}
+    demanding = [(path, item.name, item.connect_login) for path, item in wanted.items()]
+    demanding += [("clients", item.name, item.connect_login) for item in staying.catalog.providers.values()]
+    for path, name, connect_login in demanding:
+        place = places.get(connect_login or "")
+        if place == name:
+            told = "people sign in where they are known already"
+            yield Problem(path, f"the client {connect_login!r} is one of the provider {name!r} itself: {told}")
+        elif place is not None and presets.get(place) == Preset.ARIES:
+            yield Problem(
+                path, f"nobody signs in with the client {connect_login!r}: {place!r} does not speak OpenID Connect"
+            )
 
 
 def _needed(config: ConfigFile, staying: Staying) -> Iterator[Problem]:

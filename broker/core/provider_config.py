@@ -39,9 +39,13 @@ OUR_PARAMETERS: Final = frozenset(
         "request_uri",
         "response_mode",
         "resource",
+        "client_secret",
+        "client_assertion",
+        "client_assertion_type",
+        "code_verifier",
     }
 )
-"""Parameters of an authorization request that no configuration may set: the broker's own, and what would replace it."""
+"""Parameters that no configuration may set: the broker's own, what would replace it, and what no browser may see."""
 _PARAMETER: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 MAX_REPLY_DEADLINE: Final = 60

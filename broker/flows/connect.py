@@ -8,7 +8,6 @@ app
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
@@ -50,12 +49,16 @@ from broker.core.oauth.rfc7636 import challenge_of
 from broker.core.secret import Secret
 from broker.core.urls import origin_of
 from broker.flows.catalog_view import CatalogView
+from broker.flows.connect_views import ConfirmView, ConnectError, Onward, ResultView, SignInView, WhoMayUse
 from broker.flows.exchange_code import ExchangeCode
 from broker.flows.login_secrets import open_verifier
-from broker.flows.login_standing import LoginStanding, is_anothers
-from broker.flows.sign_in import STATE_BYTES, Place, SignIn, SignInError
+from broker.flows.login_standing import LoginStanding, Place, is_anothers
+from broker.flows.sign_in import MOVED, STATE_BYTES, SignIn, SignInError
 from broker.flows.trail import Trail
 from broker.ports import AuthorizationStore, Buckets, Cipher, Clock, GrantStore, LoginReading
+
+MAX_ROUNDS: Final = 4
+"""How often a step is tried anew because the login moved at the same moment."""
 
 NOTHING_SENT: Final = (ProviderUnavailableError, ProviderRefusedClientError, RateLimitedError)
 """Why a code was not sent, and soon will not be: the person begins again."""
@@ -64,89 +67,6 @@ PAGES: Final = Window(rate=Fraction(20), burst=100)
 """Requests of one address: behind an ingress, of all people together."""
 ALL_PAGES: Final = Window(rate=Fraction(50), burst=200)
 """Requests of all, so that nobody guessing at links keeps the store busy."""
-
-
-@dataclass(frozen=True, slots=True)
-class WhoMayUse:
-    """A policy that lets callers use the grant, as the person is told: printed caller patterns, scopes."""
-
-    callers: tuple[str, ...]
-    scopes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ConfirmView:
-    """What a person is to know before anything is sent to the provider.
-
-    Attributes:
-        person: who signed in before; empty where nobody has to.
-        starter: printed id of the caller that asked.
-        scopes: the grant's, in the configuration's words.
-        wire_scopes: what the provider is asked for.
-        who_may_use: every policy that lets callers use the grant.
-        subject: whom the grant is of by now, None while nobody's.
-        any_subject: an admin wants another person to be let in its place.
-        needs_code: the starter's short code is demanded.
-        app: where the result goes afterwards, the app's origin; None for a page here.
-        expires_in: seconds.
-    """
-
-    person: str
-    starter: str
-    grant: str
-    client: str
-    provider: str
-    scopes: tuple[str, ...]
-    wire_scopes: tuple[str, ...]
-    who_may_use: tuple[WhoMayUse, ...]
-    subject: str | None
-    any_subject: bool
-    needs_code: bool
-    app: str | None
-    expires_in: float
-
-
-@dataclass(frozen=True, slots=True)
-class SignInView:
-    """Where a person has to sign in before they are told more; `expires_in` in seconds."""
-
-    provider: str
-    expires_in: float
-
-
-@dataclass(frozen=True, slots=True)
-class ResultView:
-    """How a login stands, for the browser that has it; `failure` only where it failed."""
-
-    id: str
-    grant: str
-    phase: LoginPhase
-    failure: Failure | None
-    granted: tuple[str, ...]
-    subject: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Onward:
-    """Where the browser goes now: to the app, or to the result page of the login `result_id`."""
-
-    url: Secret | None
-    result_id: str | None
-
-
-class ConnectError(Exception):
-    """A page cannot be shown; why, and nothing of what was sent.
-
-    Attributes:
-        tries_left: of the short code, where that was wrong.
-        cause: what is behind it, in our words, for the log.
-    """
-
-    def __init__(self, obstacle: Obstacle, tries_left: int | None = None, cause: str = "") -> None:
-        super().__init__(obstacle)
-        self.obstacle = obstacle
-        self.tries_left = tries_left
-        self.cause = cause
 
 
 class Connect:
@@ -223,6 +143,8 @@ class Connect:
                 for one in policy.who_may_use(self._view.catalog.policies, grant.name)
             ),
             subject=grant.subject,
+            connected_by=grant.person,
+            has_token=grant.state.current is not None,
             any_subject=facts.any_subject,
             needs_code=bool(facts.short_code),
             app=origin_or_scheme(facts.app_redirect_uri) if facts.way is Way.APP else None,
@@ -239,7 +161,16 @@ class Connect:
             ConnectError: not so; a wrong code counts.
             BrokerError: the store is away.
         """
-        reading = await self._reading(where, browser)
+        for _ in range(MAX_ROUNDS):
+            url = await self._confirmed(await self._reading(where, browser), browser, unverified_code, trail)
+            if url is not None:
+                return url
+        raise ConnectError(Obstacle.OVER)
+
+    async def _confirmed(
+        self, reading: LoginReading, browser: str, unverified_code: str, trail: Trail
+    ) -> Secret | None:
+        """Confirm once; None when the login moved at the same moment, as after a second click."""
         login = reading.login
         _, client, provider = await self._grant_of(login)
         place = self._place(login, provider)
@@ -250,13 +181,16 @@ class Connect:
         try:
             confirmed = confirm(login, digest(browser), typed, digest(state), reading.now)
         except StepError as error:
-            raise await self._refused(error, login, trail) from None
+            refused = await self._refused(error, login, trail)
+            if refused is None:
+                return None
+            raise refused from None
         verifier = await open_verifier(self._cipher, login, provider)
         if verifier is None:
             raise ConnectError(Obstacle.OVER)
         event = trail.event(Action.LOGIN_CONFIRM, self._clock.now(), **self._named(login))
         if not await self._logins.move_login(confirmed, event):
-            raise ConnectError(Obstacle.OVER)
+            return None
         url = build_authorization_url(
             provider,
             client_id=client.client_id,
@@ -316,16 +250,14 @@ class Connect:
             subject=None if grant is None else grant.subject,
         )
 
-    async def _to_sign_in(self, reading: LoginReading, provider: Provider, place: Place, browser: str) -> Secret:
+    async def _to_sign_in(self, reading: LoginReading, provider: Provider, place: Place, browser: str) -> Secret | None:
         try:
             begun, url = await self._sign_in.begin(reading.login, provider, place, browser, reading.now)
         except StepError as error:
             raise ConnectError(error.obstacle) from None
         except SignInError as error:
-            raise ConnectError(Obstacle.NOT_SIGNED_IN, cause=error.cause) from None
-        if not await self._logins.move_login(begun):
-            raise ConnectError(Obstacle.OVER)
-        return url
+            raise _not_signed_in(error, reading.login) from None
+        return url if await self._logins.move_login(begun) else None
 
     async def _signed_in(
         self, reading: LoginReading, there: Provider, callback: Callback, browser: str, trail: Trail
@@ -341,7 +273,7 @@ class Connect:
         except StepError as error:
             raise ConnectError(error.obstacle) from None
         except SignInError as error:
-            raise ConnectError(Obstacle.NOT_SIGNED_IN, cause=error.cause) from None
+            raise _not_signed_in(error, login) from None
         if is_anothers(login, grant):
             login = await self._failed(login, Failure.SUBJECT_MISMATCH, trail)
             return await self._onward(login)
@@ -385,8 +317,8 @@ class Connect:
             return Onward(Secret(app_redirect(facts.app_redirect_uri, {"error": "server_error", **state})), None)
         return Onward(Secret(app_redirect(facts.app_redirect_uri, {"code": code, **state})), None)
 
-    async def _refused(self, error: StepError, login: Authorization, trail: Trail) -> ConnectError:
-        """Return what is told of a step that was refused, after writing what it changed."""
+    async def _refused(self, error: StepError, login: Authorization, trail: Trail) -> ConnectError | None:
+        """Return what is told of a step that was refused, after writing what it changed; None when it moved."""
         ended = error.ended
         if ended is None:
             return ConnectError(error.obstacle)
@@ -394,8 +326,8 @@ class Connect:
         facts = self._named(login) | {"detail": Failure.TOO_MANY_TRIES.value}
         event = trail.event(Action.LOGIN_FAIL, self._clock.now(), **facts) if over else None
         if not await self._logins.move_login(ended, event):
-            return ConnectError(Obstacle.OVER)
-        return ConnectError(Obstacle.OVER if over else error.obstacle, MOST_TRIES - ended.tries)
+            return None
+        return ConnectError(Obstacle.TOO_MANY_TRIES if over else error.obstacle, MOST_TRIES - ended.tries)
 
     async def _failed(self, login: Authorization, failure: Failure, trail: Trail) -> Authorization:
         facts = self._named(login) | {"detail": failure.value}
@@ -409,7 +341,7 @@ class Connect:
         try:
             return self._sign_in.place(login, provider)
         except SignInError as error:
-            raise ConnectError(Obstacle.NOT_SIGNED_IN, cause=error.cause) from None
+            raise _not_signed_in(error, login) from None
 
     async def _reading(self, where: Secret | str, browser: str) -> LoginReading:
         if isinstance(where, Secret):
@@ -445,6 +377,13 @@ def origin_or_scheme(uri: str) -> str:
     """Return what a person knows an app's redirect URI by."""
     scheme, _, rest = uri.partition(":")
     return origin_of(uri) if scheme in {"http", "https"} and rest else f"{scheme}:"
+
+
+def _not_signed_in(error: SignInError, login: Authorization) -> ConnectError:
+    moved = error.cause == MOVED  # the answer is being taken already
+    return ConnectError(
+        Obstacle.WRONG_STATE if moved else Obstacle.NOT_SIGNED_IN, cause=error.cause, login=login.facts.id[:16]
+    )
 
 
 def _failure_in(callback: Callback, provider: Provider) -> Failure | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from broker.core import policy, scopes
 from broker.core.admins import opens
-from broker.core.authorization import Authorization
+from broker.core.authorization import Authorization, is_signed_in
 from broker.core.identity import Role, parse_caller
 from broker.core.models import Catalog, Client, Grant, Provider
 from broker.flows.catalog_view import CatalogView
@@ -14,6 +15,23 @@ from broker.ports import Clock, GrantStore, KeyStore
 
 OPERATORS: Final = frozenset({Role.ADMIN, Role.OPERATOR})
 """Who may have people log in for any grant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where people sign in: our client, and its provider."""
+
+    client: Client
+    provider: Provider
+
+
+def place_of(provider: Provider, catalog: Catalog) -> Place | None:
+    """Return where people sign in before they log in at `provider`, None where nobody has to, or nobody can now."""
+    client = catalog.clients.get(provider.connect_login or "")
+    there = None if client is None else catalog.providers.get(client.provider)
+    if client is None or there is None or there.authorize_url is None or there.frozen:
+        return None
+    return Place(client, there)
 
 
 class LoginStanding:
@@ -42,8 +60,8 @@ class LoginStanding:
         """Return a login's grant as it was read just now, with its client and provider, if all is as it began.
 
         None when the grant has another client, provider or other scopes by now, the provider is frozen, the starter may
-        not have people log in for the grant any more or its API key has ended, or people have to sign in first by now
-        and nobody did; the last matters only from the provider on.
+        not have people log in for the grant any more or its API key has ended, or people have to sign in first by now,
+        at a place where nobody did; the last matters only from the provider on.
 
         Raises:
             StoreUnavailableError: the store is away.
@@ -68,8 +86,10 @@ def _standing(
     provider = None if client is None else catalog.providers.get(client.provider)
     if client is None or provider is None or provider.frozen:
         return None
-    if provider.connect_login is not None and not login.person and not yet_to_sign_in:
-        return None
+    if provider.connect_login is not None and not yet_to_sign_in:
+        place = place_of(provider, catalog)
+        if place is None or not is_signed_in(login, place.provider.issuer):
+            return None
     same = (client.id, provider.id) == (facts.client_id, facts.provider_id)
     fits = scopes.expand(grant.scopes, provider) == frozenset(facts.scopes)
     return (grant, client, provider) if same and fits and _may_still(login, grant, provider, catalog) else None

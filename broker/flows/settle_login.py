@@ -85,6 +85,7 @@ class SettleLogin:
         """
         facts = login.facts
         trail.grant, trail.scopes = facts.grant, " ".join(facts.scopes)
+        trail.object_kind, trail.object_name = "login", facts.id[:16]
         client, provider = self._client_of(login)
         received = None if provider is None else await self._open(login, provider)
         if client is None or provider is None or received is None:

@@ -9,7 +9,7 @@ Whoever could not sign in may try again from the link: the login stays open.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Final
 
 from broker.core.audit import Action
@@ -22,15 +22,19 @@ from broker.core.authorization import (
     named_person,
     sign_in,
 )
-from broker.core.models import Client, Provider
+from broker.core.errors import BrokerError
+from broker.core.models import Provider
 from broker.core.oauth.authorization_request import Callback, build_authorization_url, issuer_is_right
 from broker.core.oauth.echo import repeats_any
-from broker.core.oauth.id_token import subject_of
+from broker.core.oauth.id_token import AnswerTo, subject_of
 from broker.core.oauth.rfc6749 import AuthorizationCode
+from broker.core.oauth.rfc7009 import TokenTypeHint
 from broker.core.oauth.rfc7636 import challenge_of, derived_verifier
 from broker.core.secret import Secret
 from broker.flows.catalog_view import CatalogView
+from broker.flows.end_token import EndToken
 from broker.flows.login_secrets import open_verifier
+from broker.flows.login_standing import Place, place_of
 from broker.flows.provider_call import ProviderCall
 from broker.flows.trail import Trail
 from broker.ports import AuthorizationStore, Cipher, Clock
@@ -42,20 +46,16 @@ REPLY_DEADLINE: Final = 30.0
 """Seconds a reply is waited for: a person waits with it."""
 
 
+MOVED: Final = "moved"
+"""Cause: another answer, or another step, came first."""
+
+
 class SignInError(Exception):
     """Nobody was signed in; `cause` is ours, for the log."""
 
     def __init__(self, cause: str) -> None:
         super().__init__(cause)
         self.cause = cause
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where people sign in: our client, and its provider."""
-
-    client: Client
-    provider: Provider
 
 
 class SignIn:
@@ -67,6 +67,7 @@ class SignIn:
         view: CatalogView,
         logins: AuthorizationStore,
         call: ProviderCall,
+        end_token: EndToken,
         cipher: Cipher,
         clock: Clock,
         random_text: Callable[[int], str],
@@ -75,6 +76,7 @@ class SignIn:
         self._view = view
         self._logins = logins
         self._call = call
+        self._end_token = end_token
         self._cipher = cipher
         self._clock = clock
         self._random_text = random_text
@@ -88,11 +90,10 @@ class SignIn:
         """
         if provider.connect_login is None:
             return None
-        client = self._view.catalog.clients.get(provider.connect_login)
-        there = None if client is None else self._view.catalog.providers.get(client.provider)
-        if client is None or there is None or there.authorize_url is None or there.frozen:
+        place = place_of(provider, self._view.catalog)
+        if place is None:
             raise SignInError("unavailable")
-        return None if is_signed_in(login, there.issuer) else Place(client, there)
+        return None if is_signed_in(login, place.provider.issuer) else place
 
     async def begin(
         self, login: Authorization, provider: Provider, place: Place, browser: str, now: int
@@ -145,21 +146,26 @@ class SignIn:
         """
         back = come_back(login, digest(browser), now)
         verifier = await self._verifier(login, provider, callback.unverified_state)
-        if callback.code is None or callback.error is not None or not issuer_is_right(callback, place.provider):
+        if not issuer_is_right(callback, place.provider) or callback.error is not None or callback.code is None:
             await self._logins.move_login(back)
-            raise SignInError("wrong_issuer" if callback.error is None else callback.error)
+            unsaid = "no_code" if issuer_is_right(callback, place.provider) else "wrong_issuer"
+            raise SignInError(callback.error or unsaid)
         await self._call.pay(place.client, place.provider)
         grant = AuthorizationCode(callback.code, self._redirect_uri(place), verifier)
         prepared = await self._call.prepare(place.client, place.provider, grant)
         if not await self._logins.move_login(back):
-            raise SignInError("moved")
+            raise SignInError(MOVED)
         reading = await self._call.send(
             place.client, place.provider, prepared, before_write=_licensed, reply_deadline=REPLY_DEADLINE
         )
+        if reading.refresh_token is not None:  # nobody needs it: who a person is was all we asked
+            with suppress(BrokerError):
+                await self._end_token(place.client, place.provider, reading.refresh_token, TokenTypeHint.REFRESH_TOKEN)
         token = None if reading.tokens is None else reading.tokens.unverified_id_token
         if reading.tokens is None or token is None:
             raise SignInError("no_id_token" if reading.error is None else reading.cause)
-        subject = subject_of(token, issuer=place.provider.issuer, client_id=place.client.client_id, nonce=login.state)
+        answer_to = AnswerTo(login.state, self._clock.now())
+        subject = subject_of(token, issuer=place.provider.issuer, client_id=place.client.client_id, answer_to=answer_to)
         if subject is None or repeats_any(
             subject, (*prepared.secrets, reading.refresh_token, reading.tokens.access_token)
         ):  # a person's name is shown: what calls one by a secret of ours is not used
@@ -179,7 +185,7 @@ class SignIn:
         )
         known = know(login, person)
         if not await self._logins.move_login(known, event):
-            raise SignInError("moved")
+            raise SignInError(MOVED)
         return known
 
     async def _verifier(self, login: Authorization, provider: Provider, state: str) -> Secret:

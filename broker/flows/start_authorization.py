@@ -41,7 +41,7 @@ from broker.core.secret import Secret
 from broker.core.urls import origin_of
 from broker.flows.catalog_view import CatalogView
 from broker.flows.limits import charges_for, spend
-from broker.flows.login_standing import OPERATORS
+from broker.flows.login_standing import OPERATORS, place_of
 from broker.flows.trail import Trail
 from broker.ports import AuthorizationStore, Buckets, Cipher, Clock
 
@@ -134,6 +134,10 @@ class StartAuthorization:
         grant, client, provider = await self._permitted(request, trail)
         trail.client, trail.provider = client.name, provider.name
         _check_fits(request, grant, client, provider)
+        if provider.connect_login is not None and place_of(provider, self._view.catalog) is None:
+            raise _refusal(
+                "grant", "people have to sign in first, and nobody can: operators have to see to connect_login"
+            )
         way, redirect_uri = self._way(request, client, provider)
         flow_id = _text(self._random_bytes(FLOW_ID_BYTES))
         verifier = verifier_of(self._random_bytes(VERIFIER_BYTES))

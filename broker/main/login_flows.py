@@ -78,6 +78,7 @@ def login_flows(
         view=base.view,
         logins=base.store,
         call=tokens.call,
+        end_token=tokens.end_token,
         cipher=base.keyring,
         clock=base.clock,
         random_text=secrets.token_urlsafe,

@@ -38,6 +38,8 @@ def grant_status(grant: Grant) -> grants_pb2.GrantStatus:
         origin=grant.origin.value,
         failures=state.failures,
         in_doubt=state.first_sent_at is not None,
+        subject=grant.subject or "",
+        person=grant.person or "",
     )
 
 

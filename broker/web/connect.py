@@ -20,7 +20,8 @@ from broker.core.authorization import Failure, LoginPhase, Obstacle
 from broker.core.errors import BrokerError, OverloadedError
 from broker.core.oauth.authorization_request import parse_callback
 from broker.core.secret import Secret
-from broker.flows.connect import ConfirmView, Connect, ConnectError, SignInView
+from broker.flows.connect import Connect
+from broker.flows.connect_views import ConfirmView, ConnectError, SignInView
 from broker.flows.trail import Trail
 from broker.web.pages import FAILURES, Pages, redirect
 
@@ -107,7 +108,7 @@ class ConnectPages:
     async def _result(self, request: Request) -> Response:
         browser, _ = self._browser_of(request)
         shown = await self._connect.result(request.path_params["login"], browser)
-        if shown.phase is LoginPhase.STARTED:
+        if shown.phase in {LoginPhase.STARTED, LoginPhase.CONFIRMED}:  # back from the sign-in, or from the provider
             return self._login_page(request, await self._connect.open(shown.id, browser), browser)
         what, following = FAILURES[shown.failure or Failure.PROVIDER_ERROR]
         titles = {LoginPhase.CONNECTED: "Connected", LoginPhase.FAILED: "Not connected"}
@@ -154,7 +155,7 @@ class ConnectPages:
                 return await handler(request)
             except ConnectError as error:
                 if error.cause:
-                    log.warning("page_refused", obstacle=error.obstacle.value, cause=error.cause)
+                    log.warning("page_refused", obstacle=error.obstacle.value, cause=error.cause, login=error.login)
                 return self._pages.obstacle(error.obstacle)
             except ClientDisconnect:  # in the middle of a form, as anybody can: no error of ours, and nobody to tell
                 return Response(status_code=400)

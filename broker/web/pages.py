@@ -35,8 +35,9 @@ OBSTACLES: Final[dict[Obstacle, tuple[int, str, str]]] = {
     Obstacle.NOT_SIGNED_IN: (
         403,
         "You were not signed in.",
-        "Open the link once more and sign in. Should it happen again: tell the operators of the broker.",
+        "Open the link once more and sign in. Should it happen again, tell the operators of the broker: they find why.",
     ),
+    Obstacle.TOO_MANY_TRIES: (410, "The code was wrong too often.", AGAIN),
     Obstacle.WRONG_CODE: (403, "The code is wrong.", "Type the eight letters once more."),
     Obstacle.WRONG_STATE: (
         400,
@@ -76,7 +77,7 @@ FAILURES: Final[dict[Failure, tuple[str, str]]] = {
     ),
     Failure.SUBJECT_MISMATCH: (
         "The grant is another person's than the one who logged in.",
-        "Log out there. " + AGAIN + " An admin can let the grant become another person's.",
+        "Log out where you just logged in. " + AGAIN + " An admin can let the grant become another person's.",
     ),
     Failure.GRANT_UNAVAILABLE: (
         "The grant was changed or held by operators meanwhile.",

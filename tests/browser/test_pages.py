@@ -134,6 +134,12 @@ async def of_somebody_else(gallery: Gallery) -> None:
     await gallery.open(await gallery.logins.started(roles=ADMIN, any_subject=True))
 
 
+async def of_nobody_knows_whom(gallery: Gallery) -> None:
+    """It was imported."""
+    await gallery.logins.world.consent("login", "imported")
+    await gallery.open(await gallery.logins.started())
+
+
 async def of_an_app(gallery: Gallery) -> None:
     """No code is asked."""
     await gallery.open(await gallery.logins.app_started())
@@ -193,6 +199,7 @@ async def foreign_state(gallery: Gallery) -> None:
         ("confirm-wrong-code", wrong_code, "Connect login"),
         ("confirm-of-somebody", of_somebody, "Connect login"),
         ("confirm-of-somebody-else", of_somebody_else, "Connect login"),
+        ("confirm-in-use", of_nobody_knows_whom, "Connect login"),
         ("confirm-of-an-app", of_an_app, "Connect login"),
         ("confirm-of-nobody", of_nobody, "Connect alone"),
         ("confirm-long-names", with_long_names, "Connect login"),
@@ -246,11 +253,12 @@ async def of_another_browser(gallery: Gallery) -> None:
 
 
 async def not_signed_in(gallery: Gallery) -> None:
-    """Nobody can sign in: operators made a mistake."""
+    """Nobody can sign in any more: operators made a mistake."""
+    login = await gallery.logins.started()
     corp = replace(LOGIN_PROVIDER, id="p-corp", name="corp", authorize_url=None)
     place = Client("c-corp", "corp-sign-in", Origin.RPC, "corp", "broker-at-corp")
     await gallery.put(corp, place, replace(LOGIN_PROVIDER, connect_login="corp-sign-in"))
-    await gallery.open(await gallery.logins.started())
+    await gallery.open(login)
 
 
 async def foreign_form(gallery: Gallery) -> None:

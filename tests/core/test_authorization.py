@@ -99,15 +99,20 @@ def test_the_whole_way_on_a_page() -> None:
 
 
 def test_the_first_browser_that_goes_on_has_it() -> None:
-    """It may go back and on again, in as many tabs as it likes; another may not. To look is not to go on."""
+    """It may go back and on again, in as many tabs as it likes; another may not.
+
+    To look is not to go on, nor is to be sent to sign in, which everybody with the link can.
+    """
     for browser in ("mine", "other"):
         check_at_hand(STARTED, browser, NOW)
-    for login in (SIGNING_IN, CONFIRMED):
+    check_at_hand(SIGNING_IN, "other", NOW)
+    assert "other" == sign_in(SIGNING_IN, "other", "s", NOW).browser
+    for login in (SIGNED_IN, CONFIRMED):
         assert "mine" == login.browser
         check_at_hand(login, "mine", NOW)
         assert Obstacle.OTHER_BROWSER is refused(lambda at=login: check_at_hand(at, "other", NOW)).obstacle  # type: ignore[misc]
         assert Obstacle.OTHER_BROWSER is refused(lambda at=login: confirm(at, "other", "right", "s", NOW)).obstacle  # type: ignore[misc]
-    assert Obstacle.OTHER_BROWSER is refused(lambda: sign_in(SIGNING_IN, "other", "s", NOW)).obstacle
+    assert Obstacle.OTHER_BROWSER is refused(lambda: sign_in(SIGNED_IN, "other", "s", NOW)).obstacle
 
 
 def test_whoever_types_a_wrong_code_does_not_have_it() -> None:

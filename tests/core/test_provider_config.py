@@ -123,6 +123,7 @@ def test_what_the_broker_sends_itself_is_not_configured() -> None:
         *("response_type", "client_id", "redirect_uri", "scope", "state"),  # RFC 6749 section 4.1.1
         *("code_challenge", "code_challenge_method"),  # RFC 7636 section 4.3
         *("nonce", "response_mode", "request", "request_uri", "resource"),
+        *("client_secret", "client_assertion", "client_assertion_type", "code_verifier"),  # what no browser may see
     } == OUR_PARAMETERS
 
 

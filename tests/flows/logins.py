@@ -22,7 +22,8 @@ from broker.core.secret import Secret
 from broker.flows.catalog_view import CatalogView
 from broker.flows.client_breaker import ClientBreaker
 from broker.flows.complete_authorization import CompleteAuthorization, ShownLogin
-from broker.flows.connect import ConfirmView, Connect, Onward
+from broker.flows.connect import Connect
+from broker.flows.connect_views import ConfirmView, Onward
 from broker.flows.drain_journal import DrainJournal
 from broker.flows.end_token import EndToken
 from broker.flows.exchange_code import ExchangeCode
@@ -237,6 +238,7 @@ async def new_logins(
                 view=view,
                 logins=store,
                 call=call,
+                end_token=end_token,
                 cipher=world.keyring,
                 clock=world.clock,
                 random_text=lambda length: f"sign-in-{next(random)}-{length}",

@@ -12,13 +12,13 @@ from urllib.parse import parse_qsl
 import pytest
 
 from broker.core.audit import Action
-from broker.core.authorization import CODE_LIFE_MS, LIFE_MS, LoginPhase, Obstacle
+from broker.core.authorization import CODE_LIFE_MS, LIFE_MS, LoginPhase, Obstacle, digest
 from broker.core.errors import BrokerError, OverloadedError, StoreUnavailableError
 from broker.core.grant_state import Hold, Phase
 from broker.core.models import Kind, Limit, LimitTarget, Origin, Window
 from broker.core.oauth.rfc7636 import challenge_of
 from broker.core.secret import Secret
-from broker.flows.connect import ConnectError, WhoMayUse
+from broker.flows.connect_views import ConnectError, WhoMayUse
 from broker.flows.start_authorization import StartedLogin
 from broker.ports import NotSentError, ReplyLostError
 from tests.flows.logins import (
@@ -409,7 +409,7 @@ async def test_the_starters_code_is_demanded() -> None:
     assert [(Obstacle.WRONG_CODE, 4), (Obstacle.WRONG_CODE, 3), (Obstacle.WRONG_CODE, 2), (Obstacle.WRONG_CODE, 1)] == (
         left[:4]
     )
-    assert (Obstacle.OVER, 0) == left[4]
+    assert (Obstacle.TOO_MANY_TRIES, 0) == left[4]
     assert failed("too_many_tries") == await logins.end(login)
     assert Obstacle.OVER is await obstacle(lambda: logins.confirmed(login))
 
@@ -446,7 +446,30 @@ async def test_of_two_browsers_at_once_one_has_it() -> None:
         *(logins.confirmed(login, browser) for browser in ("one", "two")), return_exceptions=True
     )
     refused = [one.obstacle for one in told if isinstance(one, ConnectError)]
-    assert ([Obstacle.OVER], 1) == (refused, len([one for one in told if not isinstance(one, Exception)]))
+    assert ([Obstacle.OTHER_BROWSER], 1) == (refused, len([one for one in told if not isinstance(one, Exception)]))
+
+
+async def test_a_second_click_is_no_second_browser() -> None:
+    """Both lead to the provider, and the answer to the last of them counts."""
+    logins = await new_logins()
+    login = await logins.started()
+    queries = await asyncio.gather(logins.confirmed(login), logins.confirmed(login))
+    state = (await logins.row(login)).state
+    (last,) = [query for query in queries if digest(query["state"]) == state]
+    logins.world.endpoint.answers.append(gave())
+    await logins.back(last)
+    assert CONNECTED == await logins.end(login)
+
+
+async def test_a_person_is_told_that_a_grant_of_nobody_works_already() -> None:
+    """An imported one: it becomes theirs."""
+    logins = await new_logins()
+    shown = [await logins.page((await logins.started()).flow_id)]
+    await logins.world.consent("login", "imported")
+    shown.append(await logins.page((await logins.started()).flow_id))
+    assert [(False, None, None), (True, None, None)] == [
+        (one.has_token, one.subject, one.connected_by) for one in shown
+    ]
 
 
 async def test_whoever_only_looks_takes_nothing() -> None:

@@ -11,13 +11,13 @@ from urllib.parse import parse_qsl
 import pytest
 
 from broker.core.audit import Action
-from broker.core.authorization import LIFE_MS, LoginPhase, Obstacle
+from broker.core.authorization import LIFE_MS, LoginPhase, Obstacle, digest
 from broker.core.errors import InvalidRequestError
 from broker.core.identity import Role
 from broker.core.models import Client, Kind, Origin, TokenEndpointAuth
 from broker.core.oauth.rfc7636 import challenge_of
 from broker.core.secret import Secret
-from broker.flows.connect import ConnectError, Onward, SignInView
+from broker.flows.connect_views import ConnectError, Onward, SignInView
 from broker.flows.start_authorization import StartedLogin
 from broker.ports import ReplyLostError
 from tests.flows.logins import (
@@ -80,7 +80,7 @@ class SigningIn:
 
 def signs_in(subject: str = "ada", **claims: object) -> Any:  # noqa: ANN401 - a reply
     """Return the reply of the sign-in's token endpoint."""
-    token = id_token(subject, **({"iss": ISSUER, "aud": "broker-at-corp"} | claims))
+    token = id_token(subject, **({"iss": ISSUER, "aud": "broker-at-corp", "exp": 4_102_444_800} | claims))
     return tokens(access_token="corp-at", id_token=token)
 
 
@@ -164,7 +164,11 @@ async def test_it_is_told_in_the_audit_log(corp: SigningIn) -> None:
         (lambda _: signs_in(), "id_token"),
         (lambda nonce: signs_in(nonce=nonce, iss="https://evil.example"), "id_token"),
         (lambda nonce: signs_in(nonce=nonce, aud="another"), "id_token"),
+        (lambda nonce: signs_in(nonce=nonce, azp="another"), "id_token"),
+        (lambda nonce: signs_in(nonce=nonce, exp=1), "id_token"),
+        (lambda nonce: signs_in(nonce=nonce, exp=None), "id_token"),
         (lambda nonce: signs_in("", nonce=nonce), "id_token"),
+        (lambda nonce: signs_in("   ", nonce=nonce), "id_token"),
         (lambda nonce: signs_in(SECRET, nonce=nonce), "id_token"),
         (lambda nonce: signs_in("corp-at", nonce=nonce), "id_token"),
         (lambda _: tokens(access_token="corp-at"), "no_id_token"),
@@ -189,7 +193,7 @@ async def test_an_answer_that_names_nobody(corp: SigningIn, answer: Callable[[st
     [
         ({"code": None, "error": "access_denied"}, "access_denied"),
         ({"code": None, "error": "<b>"}, "other"),
-        ({"code": None}, "wrong_issuer"),
+        ({"code": None}, "no_code"),
         ({"iss": "https://evil.example"}, "wrong_issuer"),
     ],
 )
@@ -216,21 +220,51 @@ async def test_nothing_is_confirmed_before(corp: SigningIn) -> None:
 
 
 async def test_a_second_browser_does_not_come_back(corp: SigningIn) -> None:
-    """Nor does it see the page, by link or by id; the one that went has the login."""
+    """Nor does it see the page, by link or by id; the one whose person is known has the login."""
     logins = corp.logins
     login = await logins.started()
     query = await corp.to_sign_in(login.flow_id)
     row = await logins.row(login)
+    assert Obstacle.OTHER_BROWSER is (await refusal(logins.back(query, "other", provider="corp"))).obstacle
+    assert [] == logins.world.endpoint.requests
+    await corp.signed_in(query)
     told = [
-        await refusal(logins.back(query, "other", provider="corp")),
         await refusal(logins.connect.open(login.flow_id, "other")),
         await refusal(logins.connect.open(row.facts.id, "other")),
         await refusal(logins.connect.confirm(row.facts.id, "other", "", logins.trail())),
     ]
-    assert [Obstacle.OTHER_BROWSER, Obstacle.OTHER_BROWSER, Obstacle.UNKNOWN, Obstacle.UNKNOWN] == [
-        one.obstacle for one in told
-    ]
-    assert [] == logins.world.endpoint.requests
+    assert [Obstacle.OTHER_BROWSER, Obstacle.UNKNOWN, Obstacle.UNKNOWN] == [one.obstacle for one in told]
+
+
+async def test_who_is_sent_to_sign_in_locks_nobody_out(corp: SigningIn) -> None:
+    """Somebody with the link and no account there: the person goes on, and that one's answer is nobody's."""
+    logins = corp.logins
+    login = await logins.started()
+    strangers = await corp.to_sign_in(login.flow_id, "stranger")
+    await corp.at_the_page(login)
+    assert ADA == (await logins.page(login.flow_id)).person
+    assert Obstacle.WRONG_STATE is (await refusal(logins.back(strangers, "stranger", provider="corp"))).obstacle
+    assert Obstacle.OTHER_BROWSER is (await refusal(logins.connect.open(login.flow_id, "stranger"))).obstacle
+
+
+async def test_a_second_click_goes_to_the_sign_in_too(corp: SigningIn) -> None:
+    """Of the same browser, at the same moment; the last one sent off comes back."""
+    logins = corp.logins
+    login = await logins.started()
+    urls = await asyncio.gather(*(logins.connect.confirm(login.flow_id, HERS, "", logins.trail()) for _ in range(2)))
+    states = {dict(parse_qsl(url.reveal().partition("?")[2]))["state"] for url in urls}
+    assert (2, True) == (len(states), (await logins.row(login)).state in {digest(state) for state in states})
+
+
+async def test_a_refresh_token_that_nobody_needs_is_ended(corp: SigningIn) -> None:
+    """Whoever gives one with an ID token is told at once."""
+    login = await corp.logins.started()
+    query = await corp.to_sign_in(login.flow_id)
+    answer = signs_in(nonce=query["nonce"])
+    await corp.signed_in(
+        query, replace(answer, unverified_body=answer.unverified_body[:-1] + b', "refresh_token": "corp-rt"}')
+    )
+    assert [("refresh_token", "corp-rt")] == corp.logins.world.endpoint.ended
 
 
 async def test_nobody_goes_on_by_an_id_alone(corp: SigningIn) -> None:
@@ -298,6 +332,10 @@ async def test_an_admin_lets_another_person_have_it(corp: SigningIn) -> None:
     login = await another(corp, any_subject=True, roles=frozenset({Role.ADMIN, Role.OPERATOR}))
     await corp.logins.logged_in(login, gave(refresh_token="canary-rt-bob"))
     assert (LoginPhase.CONNECTED, "") == await corp.logins.end(login)
+    login = await corp.logins.started()
+    query = await corp.to_sign_in(login.flow_id)
+    await corp.signed_in(query, signs_in("bob", nonce=query["nonce"]))
+    assert f"bob at {ISSUER}" == (await corp.logins.page(login.flow_id)).connected_by
     assert f"bob at {ISSUER}" == corp.logins.world.store.inner._grants["id-login"].person
 
 
@@ -362,6 +400,20 @@ async def test_another_place_wants_another_sign_in(corp: SigningIn) -> None:
     assert isinstance(await logins.connect.open(login.flow_id, HERS), SignInView)
 
 
+async def test_who_signed_in_at_a_place_that_was_given_up_is_too_late(corp: SigningIn) -> None:
+    """Operators do not believe its word any more: the code is not exchanged, and the grant is nobody's."""
+    logins = corp.logins
+    login = await logins.started()
+    await corp.at_the_page(login)
+    query = await logins.confirmed(login)
+    await logins.world.put(replace(CORP, issuer="https://new.example"))
+    await seen(logins)
+    calls = len(logins.world.endpoint.requests)
+    await logins.back(query)
+    assert (LoginPhase.FAILED, "grant_unavailable") == await logins.end(login)
+    assert (calls, None) == (len(logins.world.endpoint.requests), logins.world.store.inner._grants["id-login"].person)
+
+
 async def test_direct_steps_have_no_sign_in() -> None:
     """They are refused from the start, and a login that began before does not end."""
     logins = await demanded()
@@ -388,6 +440,8 @@ async def test_without_a_place_nobody_goes_on(corp: SigningIn, place: Any) -> No
         await refusal(logins.connect.confirm(login.flow_id, HERS, "", logins.trail())),
     ]
     assert [(Obstacle.NOT_SIGNED_IN, "unavailable")] * 2 == [(one.obstacle, one.cause) for one in refused]
+    with pytest.raises(InvalidRequestError, match="nobody can"):
+        await logins.started()
 
 
 async def test_an_app_is_told_of_another_person(corp: SigningIn) -> None:

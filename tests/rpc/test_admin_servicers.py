@@ -21,7 +21,7 @@ from broker.core.api_keys import parse_api_key_id
 from broker.core.audit import Action, AuditEvent
 from broker.core.errors import InvalidRequestError
 from broker.core.identity import CallerId, Role
-from broker.core.models import NarrowingProfile
+from broker.core.models import Grant, GrantType, NarrowingProfile, Origin
 from broker.core.secret import Secret
 from broker.flows.add_secret import AddFirstSecret
 from broker.flows.explain_policy import ExplainPolicy
@@ -34,7 +34,7 @@ from broker.flows.release_suspect import ReleaseSuspect
 from broker.flows.trail import Trail
 from broker.ports import AttemptRecord
 from broker.rpc.call import Call
-from broker.rpc.convert_admin import event_message, shown_grant
+from broker.rpc.convert_admin import event_message, grant_status, shown_grant
 from broker.rpc.convert_config import config_file, object_message
 from broker.rpc.servicers.audit import AuditServicer
 from broker.rpc.servicers.config import ConfigServicer
@@ -225,6 +225,14 @@ async def test_a_secret_that_was_not_read_is_needed_by_clients_without_one(
     )
     assert ["client/desk"] == list((await config.apply(read, call())).first_secrets)
     assert [] == list((await config.apply(unread, call())).first_secrets)
+
+
+def test_whose_a_grant_is_is_shown() -> None:
+    """By the provider's word and by the sign-in's; nothing where nobody knows."""
+    alone = Grant("g1", "desk", Origin.FILE, "aries", GrantType.REFRESH_TOKEN, frozenset({"read"}))
+    known = replace(alone, subject="1001", person="ada at https://corp.example")
+    shown = [grant_status(grant) for grant in (alone, known)]
+    assert [("", ""), ("1001", "ada at https://corp.example")] == [(one.subject, one.person) for one in shown]
 
 
 async def test_a_frozen_provider_is_shown_and_unfrozen(kit: AdminKit, config: ConfigServicer) -> None:

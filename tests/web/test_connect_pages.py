@@ -251,6 +251,8 @@ async def test_a_sign_in_comes_before_the_page(live: Live) -> None:
     bare = await live.http.post(where, data=form)
     confirmed = await live.http.post(where, data=form, headers={"cookie": live.cookie})
     assert (403, True) == (bare.status_code, onward(confirmed).startswith("https://login.example/authorize?"))
+    again = await live.get(where)  # back from the provider
+    assert ("Continue to aries" in again.text, where in again.text) == (True, True)
 
 
 async def test_another_browser_sees_nothing(live: Live) -> None:

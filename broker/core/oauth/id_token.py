@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from broker.core.secret import Secret
 
+SKEW: Final = 60
+"""Seconds that two clocks may differ."""
 MAX_SUBJECT: Final = 255
 """Longest subject, in characters of ASCII (OpenID Connect Core §2)."""
 
 
-def subject_of(unverified_id_token: Secret, *, issuer: str, client_id: str, nonce: str | None = None) -> str | None:
+@dataclass(frozen=True, slots=True)
+class AnswerTo:
+    """An authentication request by its nonce, and when the answer came: UTC in seconds."""
+
+    nonce: str
+    came_at: float
+
+
+def subject_of(
+    unverified_id_token: Secret, *, issuer: str, client_id: str, answer_to: AnswerTo | None = None
+) -> str | None:
     """Return the subject of an ID token, or None when it is not this issuer's for this client.
 
-    With a `nonce` it must also answer the request that had that.
+    Where it is to answer an authentication request it must have that one's nonce, must not be over, and must not have
+    been made for another party.
 
     Its signature is not looked at: it came from the token endpoint itself over TLS, which §3.1.3.7 lets stand for it.
     """
@@ -31,10 +46,18 @@ def subject_of(unverified_id_token: Secret, *, issuer: str, client_id: str, nonc
     audience = claims.get("aud")
     for_us = client_id in audience if isinstance(audience, list) else audience == client_id
     subject = claims.get("sub")
-    ours = claims.get("iss") == issuer and for_us and (nonce is None or claims.get("nonce") == nonce)
+    ours = claims.get("iss") == issuer and for_us and (answer_to is None or _answers(claims, answer_to, client_id))
     return subject if ours and is_subject(subject) else None
 
 
+def _answers(claims: Mapping[str, object], answer_to: AnswerTo, client_id: str) -> bool:
+    expires = claims.get("exp")
+    lasts = isinstance(expires, int | float) and answer_to.came_at < expires + SKEW
+    return lasts and claims.get("nonce") == answer_to.nonce and claims.get("azp", client_id) == client_id
+
+
 def is_subject(value: object) -> bool:
-    """Tell whether a provider's word for a person can be kept: 1 to 255 printable ASCII characters."""
-    return isinstance(value, str) and 0 < len(value) <= MAX_SUBJECT and all(" " <= char <= "~" for char in value)
+    """Tell whether a provider's word for a person can be kept: 1 to 255 printable ASCII characters, not all blank."""
+    if not isinstance(value, str) or not value.strip() or len(value) > MAX_SUBJECT:
+        return False
+    return all(" " <= char <= "~" for char in value)

@@ -191,6 +191,17 @@ async def test_what_is_needed_by_rpc_objects_is_not_removed(kit: AdminKit) -> No
     assert before == await kit.catalog()
 
 
+async def test_nobody_signs_in_where_openid_is_not_spoken(kit: AdminKit) -> None:
+    """No ID token would come."""
+    desk = "{name: desk, preset: aries, base_url: 'https://other.example'}"
+    aries = "{name: aries, preset: aries, connect_login: desk}"
+    assert {
+        "providers[1].connect_login": "nobody signs in with the client 'desk': 'desk' does not speak OpenID Connect"
+    } == await kit.refused(
+        f"revision: 1\nproviders: [{desk}, {aries}]\nclients: [{{name: desk, provider: desk, client_id: b}}]"
+    )
+
+
 async def test_a_client_that_people_sign_in_with_is_not_removed(kit: AdminKit) -> None:
     """It has to be there before, be of another provider, and stay while the provider names it."""
     corp = "{name: corp, preset: generic, token_url: 'https://corp.example/t', token_endpoint_auth: client_secret_post}"
@@ -205,12 +216,16 @@ async def test_a_client_that_people_sign_in_with_is_not_removed(kit: AdminKit) -
         {"providers[0].connect_login": "there is no client called 'corp'"},
         {
             "providers[0].connect_login": (
-                "is a client of this provider itself: people sign in where they are known already"
+                "the client 'corp' is one of the provider 'aries' itself: people sign in where they are known already"
             )
         },
     ] == refused
     await kit.apply(f"revision: 1\nproviders: [{corp}]\nclients: [{{name: corp, provider: corp, client_id: b}}]")
     await kit.put(f"revision: 1\nproviders: [{aries}]")
+    moved = await kit.refused(
+        f"revision: 2\nproviders: [{corp}]\nclients: [{{name: corp, provider: aries, client_id: b}}]"
+    )
+    assert ["clients"] == list(moved)
     needed = "the provider 'aries' still needs the client 'corp'"
     assert {"clients": needed} == await kit.refused(f"revision: 2\nproviders: [{corp}]")
 

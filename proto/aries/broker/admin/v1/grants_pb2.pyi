@@ -40,6 +40,8 @@ class GrantStatus(_message.Message):
     FAILURES_FIELD_NUMBER: _builtins.int
     IN_DOUBT_FIELD_NUMBER: _builtins.int
     PROVIDER_FROZEN_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    PERSON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The grant's name."""
     client: _builtins.str
@@ -68,6 +70,10 @@ class GrantStatus(_message.Message):
     """Why the grant's provider is frozen, so that the grant answers GRANT_HELD; absent when it is not. GetGrant and
     ListGrants tell it.
     """
+    subject: _builtins.str
+    """Whose it is by the provider's word, if that is known."""
+    person: _builtins.str
+    """Who signed in when it was connected, and the issuer that says so; absent where nobody had to."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Its own scopes."""
@@ -89,10 +95,12 @@ class GrantStatus(_message.Message):
         failures: _builtins.int = ...,
         in_doubt: _builtins.bool = ...,
         provider_frozen: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        person: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "consented", b"consented", "epoch", b"epoch", "failures", b"failures", "generation", b"generation", "health", b"health", "hold", b"hold", "in_doubt", b"in_doubt", "name", b"name", "origin", b"origin", "phase", b"phase", "provider_frozen", b"provider_frozen", "scopes", b"scopes", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "consented", b"consented", "epoch", b"epoch", "failures", b"failures", "generation", b"generation", "health", b"health", "hold", b"hold", "in_doubt", b"in_doubt", "name", b"name", "origin", b"origin", "person", b"person", "phase", b"phase", "provider_frozen", b"provider_frozen", "scopes", b"scopes", "subject", b"subject", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
