@@ -17,6 +17,7 @@ from tests.crash import matrix
 from tests.crash.matrix import say
 from tests.crash.replicas import herd, replicas, round_with_a_death
 from tests.crash.stories import STORIES, Story
+from tests.support.empty_database import put_empty_database
 from tests.support.postgres import PostgresServer, running_postgres
 
 CALLERS: Final = 1000
@@ -31,6 +32,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="play only the stories whose name contains this")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, running_postgres(settings=("max_connections=200",)) as postgres:
+        put_empty_database(Path(folder) / "empty")  # before others migrate beside it
         stories = [story for story in STORIES if arguments.only in story.name]
         wrong = asyncio.run(_matrix(Path(folder), postgres, stories)) if stories else 0
         wrong += asyncio.run(_rounds(Path(folder), postgres, arguments.rounds, arguments.seed))

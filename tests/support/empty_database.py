@@ -9,10 +9,15 @@ import asyncio
 import contextlib
 import functools
 import tempfile
+import threading
 from pathlib import Path
+from typing import Final
 
 from broker.adapters.data_folder import DataFolder
 from broker.adapters.sql.database import FILE_NAME, open_database
+
+_MAKING: Final = threading.Lock()
+"""Alembic keeps what it works on in its modules: two migrations at a time of one process mix their databases up."""
 
 
 def put_empty_database(data_dir: Path) -> None:
@@ -21,7 +26,8 @@ def put_empty_database(data_dir: Path) -> None:
         return
     data_dir.mkdir(mode=0o700, parents=True)
     (data_dir / FILE_NAME).touch(mode=0o600)
-    (data_dir / FILE_NAME).write_bytes(_empty_database())
+    with _MAKING:
+        (data_dir / FILE_NAME).write_bytes(_empty_database())
 
 
 @functools.cache
