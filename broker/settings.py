@@ -153,6 +153,8 @@ class Settings(BaseSettings):
         reflection: answer gRPC reflection.
         allow_local_kek: accept a `file:` KEK though listening beyond loopback.
         allow_plaintext: the address on which plaintext beyond loopback is meant, with the flag below.
+        max_replicas: the most brokers that run on one database at once; each one's share of a limit, while it cannot
+            ask the database, is the limit divided by this.
         insecure_plaintext: the flag `--insecure-plaintext`; no variable sets it.
     """
 
@@ -185,6 +187,7 @@ class Settings(BaseSettings):
     reflection: bool = False
     allow_local_kek: bool = False
     allow_plaintext: Annotated[str | None, BeforeValidator(_address)] = None
+    max_replicas: Annotated[int, Field(ge=1, le=1000)] = 1
     insecure_plaintext: Annotated[bool, Field(repr=False)] = False
 
     @property

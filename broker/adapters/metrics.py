@@ -24,7 +24,7 @@ log = structlog.get_logger("broker.metrics")
 
 
 class Metrics:
-    """`Telemetry` and `RedeemTelemetry`, and the page that shows them."""
+    """`Telemetry`, `RedeemTelemetry` and `LimitTelemetry`, and the page that shows them."""
 
     def __init__(
         self,
@@ -107,6 +107,16 @@ class Metrics:
         self._store_up = Gauge(
             "aries_broker_store_up", "1 when the store answered this scrape, else 0.", registry=registry
         )
+        self._lanes_cut_off = Gauge(
+            "aries_broker_limit_lanes_cut_off",
+            "Lanes of the shared limits that keep to this replica's share, since the store does not answer them.",
+            registry=registry,
+        )
+        self._by_share = Counter(
+            "aries_broker_limit_share_decisions",
+            "Requests whose limits were decided by this replica's share alone.",
+            registry=registry,
+        )
         self._certificate = Gauge(
             "aries_broker_tls_certificate_not_after_seconds",
             "End of the server certificate served now.",
@@ -175,6 +185,20 @@ class Metrics:
         self._client_refused.labels(provider, client).set(refused)
         if refused:
             log.error("client_refused", provider=provider, client=client)
+
+    def limits_cut_off(self, cause: str) -> None:
+        """Show and log that a lane of the shared limits keeps to this replica's share."""
+        self._lanes_cut_off.inc()
+        log.warning("limits_cut_off", cause=cause)
+
+    def limits_shared_again(self) -> None:
+        """Show and log that such a lane is back."""
+        self._lanes_cut_off.dec()
+        log.info("limits_shared_again")
+
+    def limit_decided_by_share(self) -> None:
+        """Count one request decided by this replica's share alone."""
+        self._by_share.inc()
 
     def denials_dropped(self, count: int) -> None:
         """Count denials whose event was not stored."""

@@ -6,17 +6,26 @@ d at most rate·d + burst are admitted. All times are integer microseconds of on
 
 A clock that steps back makes `TAT` lie far in the future; it is first cut to t + τ (the bucket is full, for one
 burst's time), so that a step neither grants credit nor denies for an hour.
+
+Rules change while buckets are in use, and replicas learn of it one after another. A bucket knows the version of the
+rule it was last spent under: a charge of an older one spends nothing, one of a newer one counts what was used anew, as
+so many of its own intervals.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from broker.core.models import Window
 
 MICROSECONDS = 1_000_000
+
+
+Bucket = tuple[str, ...]
+"""A bucket's whole key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +37,48 @@ class Charge:
         bucket: the bucket's whole key: limit id, window number and the values of the rule's key.
         emission_interval: microseconds per unit; tolerance: microseconds of burst.
         cost: units; at least 1. A cost above the burst can never be admitted.
+        version: of the rule, which grows whenever that changes.
     """
 
     limit: str
-    bucket: tuple[str, ...]
+    bucket: Bucket
     emission_interval: int
     tolerance: int
     cost: int = 1
+    version: int = 0
+
+    @property
+    def debt(self) -> int:
+        """Microseconds by which it moves the TAT."""
+        return self.cost * self.emission_interval
+
+
+class BucketState(NamedTuple):
+    """What is kept of a bucket: its TAT, and the emission interval and version of the rule it was spent under."""
+
+    tat: int
+    emission_interval: int
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Allowed, or refused by `limit` with microseconds to wait; `retry_after` None means never."""
+    """Allowed, or refused by `limit` with microseconds to wait; `retry_after` None means never.
+
+    Attributes:
+        newer_rule: not 0 where the bucket is kept under a newer version of the rule, this one: read the rule anew.
+    """
 
     allowed: bool
     limit: str = ""
     retry_after: int | None = 0
+    newer_rule: int = 0
 
 
 ALLOWED = Decision(allowed=True)
 
 
-def charge(limit: str, bucket: tuple[str, ...], window: Window, cost: int = 1) -> Charge:
+def charge(limit: str, bucket: Bucket, window: Window, cost: int = 1, version: int = 0) -> Charge:
     """Build the charge of `cost` units on a window's bucket.
 
     The emission interval is rounded up to whole microseconds, so that the rate is never exceeded.
@@ -61,40 +90,64 @@ def charge(limit: str, bucket: tuple[str, ...], window: Window, cost: int = 1) -
         msg = f"a charge costs at least 1, not {cost}"
         raise ValueError(msg)
     interval = math.ceil(MICROSECONDS / window.rate)
-    return Charge(limit, bucket, interval, interval * window.burst, cost)
+    return Charge(limit, bucket, interval, interval * window.burst, cost, version)
 
 
 def spend(
-    tats: Mapping[tuple[str, ...], int], charges: Sequence[Charge], now: int
-) -> tuple[Decision, dict[tuple[str, ...], int]]:
-    """Decide a batch all-or-nothing; return the strictest decision and the TATs to store (empty when refused).
+    states: Mapping[Bucket, BucketState], charges: Sequence[Charge], now: int
+) -> tuple[Decision, dict[Bucket, BucketState]]:
+    """Decide a request all-or-nothing; return the strictest decision and the states to store.
+
+    Those are the buckets as spent, or, where it is refused, only those that came under a newer rule or were cut since
+    the clock had stepped back.
 
     Args:
-        tats: stored TAT by bucket; a bucket not in it is empty.
+        states: what is stored of buckets; one not in it is empty.
         charges: what the request wants; the same bucket may appear more than once.
         now: microseconds.
     """
-    advanced: dict[tuple[str, ...], int] = {}
-    refusal: Decision | None = None
+    never = beyond_burst(charges)
+    if never is not None:
+        return never, {}
+    spent: dict[Bucket, BucketState] = {}
+    moved: dict[Bucket, BucketState] = {}
+    refusals: list[Decision] = []
     for wanted in charges:
-        stored = advanced.get(wanted.bucket, tats.get(wanted.bucket, 0))
-        tat = min(stored, now + wanted.tolerance)
-        after = max(tat, now) + wanted.cost * wanted.emission_interval
-        if after > now + wanted.tolerance:
-            refusal = _stricter(refusal, _refuse(wanted, after - wanted.tolerance - now))
-        else:
-            advanced[wanted.bucket] = after
-    return (ALLOWED, advanced) if refusal is None else (refusal, {})
+        stored = states.get(wanted.bucket)
+        if stored is not None and wanted.version < stored.version:
+            refusals.append(Decision(allowed=False, limit=wanted.limit, newer_rule=stored.version))
+            continue
+        state = spent.get(wanted.bucket)
+        if state is None:
+            state = under_rule(stored, wanted, now)
+            if stored is not None and stored != state:
+                moved[wanted.bucket] = state
+        spent[wanted.bucket] = after = state._replace(tat=max(state.tat, now) + wanted.debt)
+        if after.tat > now + wanted.tolerance:
+            refusals.append(Decision(allowed=False, limit=wanted.limit, retry_after=after.tat - wanted.tolerance - now))
+    return (strictest(refusals), moved) if refusals else (ALLOWED, spent)
 
 
-def _refuse(wanted: Charge, wait: int) -> Decision:
-    never = wanted.cost * wanted.emission_interval > wanted.tolerance
-    return Decision(allowed=False, limit=wanted.limit, retry_after=None if never else wait)
+def under_rule(stored: BucketState | None, wanted: Charge, now: int) -> BucketState:
+    """Return a bucket as the charge's rule keeps it, before the charge: what was used of it stays used."""
+    if stored is None:
+        return BucketState(0, wanted.emission_interval, wanted.version)
+    tat = stored.tat
+    if stored.emission_interval != wanted.emission_interval and tat > now:
+        tat = now - (now - tat) * wanted.emission_interval // stored.emission_interval  # rounds up
+    return BucketState(min(tat, now + wanted.tolerance), wanted.emission_interval, wanted.version)
 
 
-def _stricter(first: Decision | None, second: Decision) -> Decision:
-    if first is None or second.retry_after is None:
-        return second
-    if first.retry_after is None:
-        return first
-    return max(first, second, key=lambda decision: decision.retry_after or 0)
+def beyond_burst(charges: Iterable[Charge]) -> Decision | None:
+    """Return the refusal of a request that wants more of a bucket than its burst, which no waiting helps."""
+    wanted_of: dict[Bucket, int] = {}
+    for wanted in charges:
+        debt = wanted_of[wanted.bucket] = wanted_of.get(wanted.bucket, 0) + wanted.debt
+        if debt > wanted.tolerance:
+            return Decision(allowed=False, limit=wanted.limit, retry_after=None)
+    return None
+
+
+def strictest(refusals: Iterable[Decision]) -> Decision:
+    """Return the refusal that holds longest; one by a newer rule above all, since that rule is to be asked."""
+    return max(refusals, key=lambda decision: (decision.newer_rule, decision.retry_after or 0))

@@ -280,7 +280,11 @@ class LimitTarget(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A rule: one bucket per distinct value of `key` (caller, grant, client, provider)."""
+    """A rule: one bucket per distinct value of `key` (caller, grant, client, provider).
+
+    Attributes:
+        version: the store's, at which the rule was written last; of no meaning where it is compared or written.
+    """
 
     id: str
     name: str
@@ -288,6 +292,7 @@ class Limit:
     applies_to: LimitTarget
     key: tuple[str, ...]
     windows: tuple[Window, ...]
+    version: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,11 @@ from broker.core.models import LimitTarget
 from broker.core.secret import Secret
 from broker.flows.catalog_view import CatalogView
 from broker.flows.exchange_code import ExchangeCode
-from broker.flows.limits import charges_for, spend
+from broker.flows.limits import Limiter
 from broker.flows.login_standing import LoginStanding
 from broker.flows.settle_login import SettleLogin
 from broker.flows.trail import Trail
-from broker.ports import AuthorizationStore, Buckets, Clock, GrantStore, LoginReading
+from broker.ports import AuthorizationStore, Clock, GrantStore, LoginReading
 
 LONGEST_WAIT: Final = 30.0
 """Seconds that GetAuthorization waits at most."""
@@ -62,7 +62,7 @@ class CompleteAuthorization:
         standing: LoginStanding,
         exchange: ExchangeCode,
         settle: SettleLogin,
-        buckets: Buckets,
+        limiter: Limiter,
         clock: Clock,
         is_draining: Callable[[], bool],
     ) -> None:
@@ -72,7 +72,7 @@ class CompleteAuthorization:
         self._standing = standing
         self._exchange = exchange
         self._settle = settle
-        self._buckets = buckets
+        self._limiter = limiter
         self._clock = clock
         self._is_draining = is_draining
 
@@ -171,8 +171,7 @@ class CompleteAuthorization:
         return await self._shown(reading.login, reading.now)
 
     async def _pay(self, caller: CallerId) -> None:
-        facts = {"caller": str(caller)}
-        await spend(self._buckets, charges_for(self._view.catalog.limits, LimitTarget.GET_TOKEN, facts))
+        await self._limiter.spend(LimitTarget.GET_TOKEN, {"caller": str(caller)})
 
     async def _mine(self, caller: CallerId, flow_id: Secret, trail: Trail) -> LoginReading:
         reading = await self._logins.find_login(digest(flow_id.reveal()))

@@ -30,7 +30,7 @@ from broker.core.models import LimitTarget, Narrowing, Window
 from broker.core.secret import Secret
 from broker.flows.catalog_view import CatalogView
 from broker.flows.decide import Decide, Decided, TokenRequest
-from broker.flows.limits import charges_for, spend
+from broker.flows.limits import Limiter, spend
 from broker.flows.obtain import Obtain
 from broker.flows.receive import narrowing_proved
 from broker.flows.token_cache import CachedToken, Need, TokenCache
@@ -93,6 +93,7 @@ class GetToken:
         decide: Decide,
         cache: TokenCache,
         obtain: Obtain,
+        limiter: Limiter,
         buckets: Buckets,
         audit: AuditSink,
         clock: Clock,
@@ -100,11 +101,12 @@ class GetToken:
         handed_out: Callable[[CachedToken], None],
         random: Random,
     ) -> None:
-        """Wire the flow; `handed_out` is told of each token a caller gets."""
+        """Wire the flow; `buckets` are for what is forced, `handed_out` is told of each token a caller gets."""
         self._view = view
         self._decide = decide
         self._cache = cache
         self._obtain = obtain
+        self._limiter = limiter
         self._buckets = buckets
         self._audit = audit
         self._clock = clock
@@ -149,8 +151,7 @@ class GetToken:
     # --- limits ------------------------------------------------------------------------------------------------------
 
     async def _pay_as_caller(self, request: TokenRequest) -> None:
-        facts = {"caller": str(request.caller)}
-        await spend(self._buckets, charges_for(self._view.catalog.limits, LimitTarget.GET_TOKEN, facts))
+        await self._limiter.spend(LimitTarget.GET_TOKEN, {"caller": str(request.caller)})
 
     async def _pay_for_grant(self, request: TokenRequest, wish: Wish) -> None:
         facts = {
@@ -159,8 +160,7 @@ class GetToken:
             "client": wish.client.name,
             "provider": wish.provider.name,
         }
-        limits = self._view.catalog.limits
-        await spend(self._buckets, charges_for(limits, LimitTarget.GET_TOKEN, facts, charged_before=("caller",)))
+        await self._limiter.spend(LimitTarget.GET_TOKEN, facts, charged_before=("caller",))
 
     async def _pay_for_force(self, request: TokenRequest, wish: Wish) -> None:
         """Pay for a redeem that others do not need; joining one that runs costs nothing."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
 from broker.core.errors import ProviderRefusedClientError, RateLimitedError
-from broker.core.models import Client, GrantType, Limit, LimitTarget, Provider
+from broker.core.models import Client, GrantType, LimitTarget, Provider
 from broker.core.oauth.reply import Outcome, Reading, read_reply, refuse_echo
 from broker.core.oauth.rfc6749 import (
     AuthorizationCode,
@@ -23,10 +23,9 @@ from broker.core.oauth.rfc6749 import (
 )
 from broker.core.secret import Secret
 from broker.flows.client_breaker import ClientBreaker
-from broker.flows.limits import charges_for, spend
+from broker.flows.limits import Limiter
 from broker.flows.prove_client import ProveClient
 from broker.ports import (
-    Buckets,
     Clock,
     NotSentError,
     RedeemTelemetry,
@@ -60,19 +59,17 @@ class ProviderCall:
         prove_client: ProveClient,
         breaker: ClientBreaker,
         endpoint: TokenEndpoint,
-        buckets: Buckets,
+        limiter: Limiter,
         clock: Clock,
         telemetry: RedeemTelemetry,
-        limits: Callable[[], Sequence[Limit]],
         refuse_sandbox: bool,
     ) -> None:
         self._prove_client = prove_client
         self._breaker = breaker
         self._endpoint = endpoint
-        self._buckets = buckets
+        self._limiter = limiter
         self._clock = clock
         self._telemetry = telemetry
-        self._limits = limits
         self._refuse_sandbox = refuse_sandbox
         self._waiting: Counter[str] = Counter()
 
@@ -84,11 +81,10 @@ class ProviderCall:
         """
         facts = {"provider": provider.name, "client": client.name}
         facts |= {} if grant_name is None else {"grant": grant_name}
-        charges = charges_for(self._limits(), LimitTarget.PROVIDER, facts)
         give_up = self._clock.boottime() + BUDGET_WAIT
         while True:
             try:
-                return await spend(self._buckets, charges)
+                return await self._limiter.spend(LimitTarget.PROVIDER, facts)
             except RateLimitedError as error:
                 if error.retry_after is None or self._clock.boottime() + error.retry_after > give_up:
                     raise

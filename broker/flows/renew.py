@@ -160,10 +160,10 @@ class Renew:
     async def _take_turn(self, provider: Provider, *, soon: bool) -> bool:
         """Wait for a turn and count it: after the callers that wait, and not more often than the window allows."""
         give_up = self._clock.boottime() + PATIENCE
-        charges = _charges(self._view.catalog.limits, provider)
         while self._clock.boottime() < give_up:
             if self._at[provider.id] < AT_ONCE and (soon or not self._callers_wait(provider)):
                 self._at[provider.id] += 1  # before anything is awaited: others look at it meanwhile
+                charges = _charges(self._view.catalog.limits, provider)  # anew: they may be under a newer rule by now
                 if (await self._buckets.spend(charges)).allowed:
                     return True
                 self._at[provider.id] -= 1
@@ -174,12 +174,12 @@ class Renew:
 def _charges(limits: Sequence[Limit], provider: Provider) -> list[Charge]:
     """Return what one renewal costs: a place in the window, and in half of each the provider is limited to."""
     halves = [
-        Window(window.rate / 2, max(1, window.burst // 2))
+        (Window(window.rate / 2, max(1, window.burst // 2)), limit, number)
         for limit in limits
         if limit.applies_to is LimitTarget.PROVIDER and limit.key in {(), ("provider",)}
-        for window in limit.windows
+        for number, window in enumerate(limit.windows)
     ]
-    return [
-        charge("renewals", ("renewals", provider.name, str(number)), window)
-        for number, window in enumerate((RENEWALS, *halves))
+    return [charge("renewals", ("renewals", provider.name), RENEWALS)] + [
+        charge("renewals", ("renewals", provider.name, limit.id, str(number)), half, version=limit.version)
+        for half, limit, number in halves
     ]

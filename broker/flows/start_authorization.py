@@ -40,10 +40,10 @@ from broker.core.oauth.rfc7636 import VERIFIER_BYTES, challenge_of, is_challenge
 from broker.core.secret import Secret
 from broker.core.urls import origin_of
 from broker.flows.catalog_view import CatalogView
-from broker.flows.limits import charges_for, spend
+from broker.flows.limits import Limiter
 from broker.flows.login_standing import OPERATORS, place_of
 from broker.flows.trail import Trail
-from broker.ports import AuthorizationStore, Buckets, Cipher, Clock
+from broker.ports import AuthorizationStore, Cipher, Clock
 
 FLOW_ID_BYTES: Final = 32
 MAX_APP_STATE: Final = 512
@@ -110,7 +110,7 @@ class StartAuthorization:
         view: CatalogView,
         logins: AuthorizationStore,
         cipher: Cipher,
-        buckets: Buckets,
+        limiter: Limiter,
         clock: Clock,
         random_bytes: Callable[[int], bytes],
         public_url: str | None,
@@ -118,7 +118,7 @@ class StartAuthorization:
         self._view = view
         self._logins = logins
         self._cipher = cipher
-        self._buckets = buckets
+        self._limiter = limiter
         self._clock = clock
         self._random_bytes = random_bytes
         self._public_url = public_url
@@ -129,8 +129,7 @@ class StartAuthorization:
         Raises:
             BrokerError: why it cannot be.
         """
-        charges = charges_for(self._view.catalog.limits, LimitTarget.GET_TOKEN, {"caller": str(request.caller)})
-        await spend(self._buckets, charges)
+        await self._limiter.spend(LimitTarget.GET_TOKEN, {"caller": str(request.caller)})
         grant, client, provider = await self._permitted(request, trail)
         trail.client, trail.provider = client.name, provider.name
         _check_fits(request, grant, client, provider)

@@ -30,10 +30,13 @@ from broker.adapters.metrics import Metrics
 from broker.adapters.provider_http import ProviderHttp
 from broker.adapters.sql.database import DEFAULT_POOL, SqlStore, open_database
 from broker.adapters.sql.database import FILE_NAME as DATABASE_FILE
+from broker.adapters.sql.engine_postgres import limit_connections
 from broker.adapters.sql.lost_file import refuse_lost_file
 from broker.core.grant_state import RedeemTimes
 from broker.flows.catalog_view import CatalogView
 from broker.flows.heart import Heart
+from broker.flows.limits import Limiter
+from broker.ports import Buckets
 from broker.settings import Settings
 
 AUDIT_FILE: Final = "audit.db"
@@ -80,7 +83,12 @@ SEAMS: Final = Seams()
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """What everything else stands on: the store, the keys, the audit, what is known of the configuration."""
+    """What everything else stands on: the store, the keys, the audit, what is known of the configuration.
+
+    Attributes:
+        own_buckets: of this process alone, for what keeps it from too much work.
+        buckets: of every limit; on PostgreSQL those of all replicas.
+    """
 
     times: RedeemTimes
     store: SqlStore
@@ -94,7 +102,9 @@ class Foundation:
     view: CatalogView
     metrics: Metrics
     clock: SystemClock
-    buckets: MemoryBuckets
+    own_buckets: MemoryBuckets
+    buckets: Buckets
+    limiter: Limiter
     exchange: HttpExchange
     owner: str
 
@@ -137,6 +147,11 @@ async def foundation(settings: Settings, seams: Seams) -> AsyncIterator[Foundati
         await view.load()
         clock = SystemClock()
         exchange = HttpExchange()
+        metrics = Metrics(store.grant_counts, lambda: view.catalog.providers.values())  # noqa: PLW0108 - it moves
+        own_buckets = MemoryBuckets(_microseconds)
+        buckets: Buckets = own_buckets
+        if settings.is_postgres:
+            buckets = await stack.enter_async_context(_shared_buckets(settings, seams, metrics))
         owner = f"{os.uname().nodename[:32]}-{secrets.token_hex(4)}"
         yield Foundation(
             times=seams.times,
@@ -155,9 +170,11 @@ async def foundation(settings: Settings, seams: Seams) -> AsyncIterator[Foundati
             audit=audit,
             audit_log=TableAuditLog(engine),
             view=view,
-            metrics=Metrics(store.grant_counts, lambda: view.catalog.providers.values()),  # noqa: PLW0108 - it moves
+            metrics=metrics,
             clock=clock,
-            buckets=MemoryBuckets(lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000),
+            own_buckets=own_buckets,
+            buckets=buckets,
+            limiter=Limiter(lambda: view.catalog.limits, view.catch_up, buckets),
             exchange=exchange,
             owner=owner,
         )
@@ -184,6 +201,25 @@ def signs_of_life(settings: Settings, *, journal_is_empty: bool) -> Iterator[Pat
     yield settings.data_dir / AUDIT_FILE
     if not journal_is_empty:
         yield settings.data_dir / JOURNAL_FILE
+
+
+@asynccontextmanager
+async def _shared_buckets(settings: Settings, seams: Seams, metrics: Metrics) -> AsyncIterator[Buckets]:
+    """Open the buckets that all replicas share."""
+    from broker.adapters.sql.buckets import open_shared_buckets  # noqa: PLC0415 - its driver is not needed on SQLite
+
+    async with open_shared_buckets(
+        database_url(settings) or "",
+        connections=limit_connections(seams.pool_size),
+        replicas=settings.max_replicas,
+        telemetry=metrics,
+        now=_microseconds,
+    ) as buckets:
+        yield buckets
+
+
+def _microseconds() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
 
 
 def _audit_table(settings: Settings, store: SqlStore) -> tuple[Engine, SqliteAuditTable | PostgresAuditTable]:

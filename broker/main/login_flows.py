@@ -58,7 +58,7 @@ def login_flows(
         view=base.view,
         logins=base.store,
         cipher=base.keyring,
-        buckets=base.buckets,
+        limiter=base.limiter,
         clock=base.clock,
         random_bytes=secrets.token_bytes,
         public_url=public_url,
@@ -70,7 +70,7 @@ def login_flows(
         standing=standing,
         exchange=exchange,
         settle=settle,
-        buckets=base.buckets,
+        limiter=base.limiter,
         clock=base.clock,
         is_draining=is_draining,
     )
@@ -93,7 +93,7 @@ def login_flows(
         sign_in=sign_in,
         cipher=base.keyring,
         clock=base.clock,
-        buckets=base.buckets,
+        buckets=base.own_buckets,
         random_text=secrets.token_urlsafe,
     )
     return LoginFlows(

@@ -22,6 +22,7 @@ from broker.adapters.metrics import CONTENT_TYPE
 from broker.adapters.process import forbid_core_dumps, raise_open_files
 from broker.adapters.secret_sources import sources_on_server, unread_on_server
 from broker.adapters.sql.errors import StoreRefusedError
+from broker.adapters.sql.limit_sweep import sweep_for_ever
 from broker.adapters.sql.migrate import migrate as migrate_database
 from broker.adapters.tls_files import TlsFiles
 from broker.core.audit import Action
@@ -150,6 +151,8 @@ async def _serve(settings: Settings, config: Path | None, seams: Seams) -> bool:
                 _in_background(stack, life, tokens.renew.for_ever(), "renew")
                 _in_background(stack, life, logins.tend.for_ever(), "tend-logins")
                 _in_background(stack, life, tokens.rollback.for_ever(), "watch-for-rollback")
+                if settings.is_postgres:
+                    _in_background(stack, life, sweep_for_ever(base.store.lanes), "sweep-limits")
                 life.started = True
                 await life.stop.wait()
                 life.draining = True
@@ -214,7 +217,8 @@ async def _listen(  # noqa: PLR0913 - everything that is served
             trust_domain=settings.trust_domain,
         ),
         catalog=lambda: base.view.catalog,
-        buckets=base.buckets,
+        buckets=base.own_buckets,
+        limiter=base.limiter,
         record_denial=denials,
         telemetry=base.metrics,
         clock=base.clock,

@@ -78,10 +78,9 @@ def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
         prove_client=prove_client,
         breaker=breaker,
         endpoint=base.endpoint,
-        buckets=base.buckets,
+        limiter=base.limiter,
         clock=base.clock,
         telemetry=base.metrics,
-        limits=lambda: base.view.catalog.limits,
         refuse_sandbox=refuse_sandbox,
     )
     end_token = EndToken(prove_client=prove_client, breaker=breaker, endpoint=base.endpoint, telemetry=base.metrics)
@@ -131,6 +130,7 @@ def token_flows(base: Foundation, *, refuse_sandbox: bool) -> TokenFlows:
         decide=Decide(base.view),
         cache=cache,
         obtain=obtain,
+        limiter=base.limiter,
         buckets=base.buckets,
         audit=base.audit,
         clock=base.clock,

@@ -8,7 +8,7 @@ from broker.ports.audit import AuditLog, AuditSink, Buckets, OutboxSink
 from broker.ports.authorizations import AuthorizationStore, LoginReading, Subjects
 from broker.ports.catalog import CatalogMovedError, CatalogStore, LiveGrantError, ObjectChange
 from broker.ports.clock import Clock
-from broker.ports.edge import CallerSignatures, RedeemTelemetry, ServerTls, Telemetry, TlsMaterial
+from broker.ports.edge import CallerSignatures, LimitTelemetry, RedeemTelemetry, ServerTls, Telemetry, TlsMaterial
 from broker.ports.evidence import Evidence, EvidenceError, RollbackStore, Suspect
 from broker.ports.grants import (
     AccessTokenStore,
@@ -71,6 +71,7 @@ __all__ = [
     "KeyPurpose",
     "KeyState",
     "KeyStore",
+    "LimitTelemetry",
     "LiveGrantError",
     "LoginReading",
     "MacKeys",

@@ -11,10 +11,14 @@ from broker.ports.secrets import PendingEvent
 
 
 class Buckets(Protocol):
-    """Rate limit buckets; a batch of charges is spent all or nothing."""
+    """Rate limit buckets, kept as `core/gcra.py` says; the charges of one request are spent all or nothing."""
 
     async def spend(self, charges: Sequence[Charge]) -> Decision:
-        """Spend every charge, or none; bounded in time, never raises for a full or unknown bucket."""
+        """Spend every charge, or none, within half a second; never raises.
+
+        Buckets shared with other replicas admit together what one would; without them an implementer keeps within a
+        bound that it states.
+        """
 
 
 class AuditSink(Protocol):

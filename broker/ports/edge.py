@@ -56,6 +56,19 @@ class RedeemTelemetry(Protocol):
         """Say whether a provider refuses a client's credentials."""
 
 
+class LimitTelemetry(Protocol):
+    """What is counted and told to operators of limits that replicas share; no method raises or waits."""
+
+    def limits_cut_off(self, cause: str) -> None:
+        """Say that a lane keeps to this replica's share of the limits from now on, and why."""
+
+    def limits_shared_again(self) -> None:
+        """Say that such a lane shares its limits with the other replicas again."""
+
+    def limit_decided_by_share(self) -> None:
+        """Count one request that was decided by this replica's share alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class TlsMaterial:
     """One verified set of TLS files; all of it or none is served.

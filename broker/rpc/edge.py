@@ -34,7 +34,7 @@ from broker.core.errors import (
 from broker.core.gcra import MICROSECONDS, Charge, charge
 from broker.core.models import Catalog, LimitTarget, Window
 from broker.core.policy import roles_of
-from broker.flows.limits import charges_for, spend
+from broker.flows.limits import Limiter
 from broker.flows.record_denial import RecordDenial
 from broker.flows.trail import Trail
 from broker.ports import Buckets, Clock, Telemetry
@@ -122,6 +122,7 @@ class Edge:
         authenticate: Authenticate,
         catalog: Callable[[], Catalog],
         buckets: Buckets,
+        limiter: Limiter,
         record_denial: RecordDenial,
         telemetry: Telemetry,
         clock: Clock,
@@ -134,7 +135,8 @@ class Edge:
         Args:
             authenticate: proves callers.
             catalog: what is configured, as this process knows it.
-            buckets: for the peers, for everybody, and for operators.
+            buckets: of this process, for the peers and for everybody: they keep it from too much work.
+            limiter: spends what operators are limited to.
             record_denial: what becomes of every refusal.
             telemetry: counts and times.
             clock: deadlines and times.
@@ -145,6 +147,7 @@ class Edge:
         self._authenticate = authenticate
         self._catalog = catalog
         self._buckets = buckets
+        self._limiter = limiter
         self._record_denial = record_denial
         self._telemetry = telemetry
         self._clock = clock
@@ -239,8 +242,7 @@ class Edge:
             needed = ", ".join(sorted(method.roles))
             raise RoleRequiredError("the call needs a role this caller does not hold", metadata={"role": needed})
         if method.is_admin:
-            charges = charges_for(catalog.limits, LimitTarget.ADMIN, {"caller": trail.actor})
-            await spend(self._buckets, charges)
+            await self._limiter.spend(LimitTarget.ADMIN, {"caller": trail.actor})
         return _Admitted(_parse(method, unverified_request), Call(proof.caller, roles, trail), credentials, proof)
 
     async def _answer(self, method: Method, serve: Serve, _: Context, admitted: _Admitted, _place: Place) -> bytes:

@@ -43,6 +43,10 @@ async def test_what_is_counted_is_shown() -> None:
     metrics.journal_failed("id-1")
     metrics.client_refused("aries", "desk", refused=True)
     metrics.denials_dropped(3)
+    metrics.limits_cut_off("timeout")
+    metrics.limits_cut_off("connection")
+    metrics.limits_shared_again()
+    metrics.limit_decided_by_share()
     metrics.certificate_served("aa", 1.0)
     metrics.certificate_served("bb", 2.0)
     metrics.certificate_refused()
@@ -68,6 +72,8 @@ async def test_what_is_counted_is_shown() -> None:
         ("aries_broker_provider_frozen", (("provider", "aries"),)): 0.0,
         ("aries_broker_provider_frozen", (("provider", "corp"),)): 1.0,
         ("aries_broker_store_up", ()): 1.0,
+        ("aries_broker_limit_lanes_cut_off", ()): 1.0,
+        ("aries_broker_limit_share_decisions_total", ()): 1.0,
         ("aries_broker_tls_certificate_not_after_seconds", (("serial", "bb"),)): 2.0,
         ("aries_broker_tls_files_refused_total", ()): 1.0,
     } == await _samples(metrics)
@@ -88,6 +94,18 @@ def test_a_redeem_that_failed_is_logged(outcome: str, cause: str, told: bool) ->
         Metrics(_counts, tuple).redeem_finished("aries", "desk", outcome, cause)
     line = {"event": "redeem_failed", "log_level": "warning", "provider": "aries", "client": "desk"}
     assert [line | {"outcome": outcome, "cause": cause}] * told == logged
+
+
+def test_limits_that_are_not_shared_are_logged() -> None:
+    """Operators read when and why this replica keeps to its share, and when it ends."""
+    metrics = Metrics(_counts, tuple)
+    with capture_logs() as logged:
+        metrics.limits_cut_off("timeout")
+        metrics.limits_shared_again()
+    assert [
+        {"event": "limits_cut_off", "log_level": "warning", "cause": "timeout"},
+        {"event": "limits_shared_again", "log_level": "info"},
+    ] == logged
 
 
 async def test_a_store_that_is_away_leaves_its_numbers_out() -> None:

@@ -111,6 +111,15 @@ async def test_what_is_written_is_what_is_loaded(backend: Backend) -> None:
     )
 
 
+async def test_a_limit_knows_when_it_was_written_last(backend: Backend) -> None:
+    """Its version is that of its own last writing, whatever else was written since."""
+    first = await write(backend, *EVERYTHING)
+    await write(backend, ObjectChange(Kind.ROLE, "ops", None))
+    assert [first] == [limit.version for limit in (await backend.store.load_catalog()).limits]
+    again = await write(backend, ObjectChange(Kind.LIMIT, "per-caller", replace(LIMIT, windows=LIMIT.windows[:1])))
+    assert [again] == [limit.version for limit in (await backend.store.load_catalog()).limits]
+
+
 async def test_each_write_is_one_version(backend: Backend) -> None:
     """A write of several objects raises the version by one, and reading the version sees it."""
     first = await write(backend, *EVERYTHING)

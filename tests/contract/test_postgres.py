@@ -147,9 +147,9 @@ async def test_a_server_that_does_not_sync_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_pool_too_small_for_the_lanes_is_refused(postgres_url: str, tmp_path: Path) -> None:
-    """Fewer than three connections cannot keep the lanes apart."""
-    with pytest.raises(StoreRefusedError, match="at least 3"):
-        await open_sql(postgres_url, tmp_path, pool_size=2)
+    """Fewer than four connections cannot keep the lanes apart."""
+    with pytest.raises(StoreRefusedError, match="at least 4"):
+        await open_sql(postgres_url, tmp_path, pool_size=3)
 
 
 async def test_a_literal_name_is_looked_up_by_index(postgres_url: str, open_store: OpenStore) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,41 @@ async def test_a_policy_removed_at_one_holds_at_the_other(
         policy = config_pb2.RemoveObjectRequest(kind="policy", name=f"policy-of-{here.caller}")
         await postgres_world.call(postgres_world.config.RemoveObject, policy)
         assert "POLICY_DENIED" == (await there.refused("trade")).reason
+
+
+@asynccontextmanager
+async def _limited(world: World, *others: World) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+    """Limit every caller to a burst, set anew by what is lent, and a call an hour; these brokers know of it."""
+
+    async def limit(burst: int) -> None:
+        window = config_pb2.Window(rate="1/h", burst=burst)
+        await world.put(limit=config_pb2.Limit(name="few", applies_to="get_token", key=["caller"], windows=[window]))
+
+    await limit(4)
+    try:
+        for other in others:
+            await other.call(other.config.ListObjects, other.list_of("limit"))  # which reads what is stored now
+        yield limit
+    finally:
+        await world.call(world.config.RemoveObject, config_pb2.RemoveObjectRequest(kind="limit", name="few"))
+
+
+async def test_a_limit_holds_over_both_together(
+    postgres_world: World, other_world: World, fresh_upstream: SandboxDriver
+) -> None:
+    """However a caller divides its calls, both let one burst through; more of it as soon as one has a wider rule."""
+    here = await postgres_world.desk()
+    there = await _at(other_world, here)
+    desks = (here, there)
+    async with _limited(postgres_world, other_world) as limit:
+        told = await asyncio.gather(*(postgres_world.outcome(desk.get("read")) for desk in desks * 6))
+        assert ([None] * 4, {"RATE_LIMITED"}) == (
+            [error for error in told if error is None],
+            {error.reason for error in told if error is not None},
+        )
+        await limit(6)
+        told = [await postgres_world.outcome(desk.get("read")) for desk in desks * 2]
+        assert [None, None, "RATE_LIMITED", "RATE_LIMITED"] == [error and error.reason for error in told]
 
 
 async def test_a_key_disabled_at_one_is_dead_at_the_other(

@@ -29,6 +29,7 @@ from broker.flows.end_token import EndToken
 from broker.flows.exchange_code import ExchangeCode
 from broker.flows.heart import Heart
 from broker.flows.keep_received import KeepReceived
+from broker.flows.limits import Limiter
 from broker.flows.login_standing import LoginStanding
 from broker.flows.prove_client import ProveClient
 from broker.flows.provider_call import ProviderCall
@@ -192,14 +193,14 @@ async def new_logins(
     counted: Any = world.counted
     breaker = ClientBreaker(clock=world.clock, telemetry=counted)
     prove = ProveClient(secrets=store, cipher=world.keyring, signer=Signer(), breaker=breaker, clock=world.clock)
+    limiter = Limiter(lambda: view.catalog.limits, view.catch_up, world.buckets)
     call = ProviderCall(
         prove_client=prove,
         breaker=breaker,
         endpoint=world.endpoint,
-        buckets=world.buckets,
+        limiter=limiter,
         clock=world.clock,
         telemetry=counted,
-        limits=lambda: view.catalog.limits,
         refuse_sandbox=False,
     )
     subjects, random, draining = Subjects(), count(1), asyncio.Event()
@@ -223,13 +224,13 @@ async def new_logins(
             view=view,
             logins=store,
             cipher=world.keyring,
-            buckets=world.buckets,
+            limiter=limiter,
             clock=world.clock,
             random_bytes=lambda length: next(random).to_bytes(length, "big"),
             public_url=PUBLIC,
         ),
         complete=CompleteAuthorization(
-            **parts, exchange=exchange, settle=settle, buckets=world.buckets, is_draining=draining.is_set
+            **parts, exchange=exchange, settle=settle, limiter=limiter, is_draining=draining.is_set
         ),
         connect=Connect(
             **parts,

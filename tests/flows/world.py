@@ -51,6 +51,7 @@ from broker.flows.heart import Heart
 from broker.flows.hold_grant import HoldGrant
 from broker.flows.keep_received import KeepReceived
 from broker.flows.lease_grant import LeaseGrant
+from broker.flows.limits import Limiter
 from broker.flows.lookout import Lookout
 from broker.flows.obtain import Obtain
 from broker.flows.prospects import Prospects
@@ -536,14 +537,14 @@ class World:
         prove_client = ProveClient(
             secrets=store, cipher=self.keyring, signer=Signer(), breaker=breaker, clock=self.clock
         )
+        limiter = Limiter(lambda: view.catalog.limits, view.catch_up, self.buckets)
         call = ProviderCall(
             prove_client=prove_client,
             breaker=breaker,
             endpoint=self.endpoint,
-            buckets=self.buckets,
+            limiter=limiter,
             clock=self.clock,
             telemetry=telemetry,
-            limits=lambda: view.catalog.limits,
             refuse_sandbox=False,
         )
         rollback = WatchForRollback(
@@ -626,6 +627,7 @@ class World:
             decide=Decide(view),
             cache=cache,
             obtain=obtain,
+            limiter=limiter,
             buckets=self.buckets,
             audit=self.audit,
             clock=self.clock,

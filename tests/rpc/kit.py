@@ -18,6 +18,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from aries.broker.v1 import token_pb2, token_pb2_grpc
+from broker.adapters.memory.buckets import MemoryBuckets
 from broker.core import gcra
 from broker.core.api_keys import build_api_key, maced_api_key
 from broker.core.audit import AuditEvent
@@ -28,6 +29,7 @@ from broker.core.scopes import parse_requested
 from broker.core.secret import Secret
 from broker.flows.decide import TokenRequest
 from broker.flows.get_token import IssuedToken
+from broker.flows.limits import Limiter
 from broker.flows.record_denial import RecordDenial
 from broker.flows.trail import Trail
 from broker.flows.watch_revocations import Revocations
@@ -129,19 +131,6 @@ class Keys:
             raise NotFoundError("no such key")
         self.rows[key.id] = key
         return 1
-
-
-class Buckets:
-    """The real algorithm over a dictionary."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._tats: dict[tuple[str, ...], int] = {}
-
-    async def spend(self, charges: Sequence[gcra.Charge]) -> gcra.Decision:
-        decision, advanced = gcra.spend(self._tats, charges, int(self._clock.boottime() * gcra.MICROSECONDS))
-        self._tats.update(advanced)
-        return decision
 
 
 class NoSignatures:
@@ -280,10 +269,12 @@ class Kit:
             tls=self.tls,
             trust_domain=self.trust_domain,
         )
+        buckets = MemoryBuckets(lambda: int(self.clock.boottime() * gcra.MICROSECONDS))
         return Edge(
             authenticate=self.authenticate,
             catalog=lambda: self.catalog,
-            buckets=Buckets(self.clock),
+            buckets=buckets,
+            limiter=Limiter(lambda: self.catalog.limits, self.catch_up, buckets),
             record_denial=self.record_denial,
             telemetry=self.telemetry,
             clock=self.clock,
@@ -291,6 +282,9 @@ class Kit:
             follow=self.follow,
             limits=self.limits,
         )
+
+    async def catch_up(self, version: int) -> None:
+        """Nothing to read: the catalogue of these tests is set."""
 
     async def follow(self) -> None:
         """Nothing to follow: the catalogue of these tests is set, not changed by calls."""

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +52,20 @@ class PostgresServer:
         """Start it on the same data, and return once it has recovered."""
         self.process = spawn(self.command, self.folder / "log")
         _wait_until_ready(self, self.folder / "log")
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let no process of the server run for the length of the block: connections stay, and nothing answers."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text(encoding="ascii")
+        processes = [self.process.pid, *map(int, children.split())]
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                with suppress(ProcessLookupError):  # it ended, before it could be stopped
+                    os.kill(process, signal.SIGCONT)
 
     def create_database(self, template: str = "template0") -> str:
         """Return the name of a new database, empty or a copy of another that nobody is connected to."""

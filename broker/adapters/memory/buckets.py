@@ -30,35 +30,47 @@ class MemoryBuckets:
         """
         self._now = now
         self._capacity = capacity
-        self._limits: dict[str, OrderedDict[tuple[str, ...], int]] = {}
+        self._limits: dict[str, OrderedDict[gcra.Bucket, gcra.BucketState]] = {}
 
     async def spend(self, charges: Sequence[gcra.Charge]) -> gcra.Decision:
         """Spend every charge, or none; never waits."""
+        return self.spend_now(charges)
+
+    def spend_now(self, charges: Sequence[gcra.Charge]) -> gcra.Decision:
+        """Spend every charge, or none."""
         now = self._now()
-        tats = {charge.bucket: self._of(charge.bucket).get(charge.bucket, 0) for charge in charges}
-        decision, advanced = gcra.spend(tats, charges, now)
-        for bucket, tat in advanced.items():
-            self._put(bucket, tat, now)
+        states = {}
+        for charge in charges:
+            state = self._of(charge.bucket).get(charge.bucket)
+            if state is not None:
+                states[charge.bucket] = state
+        decision, moved = gcra.spend(states, charges, now)
+        for bucket, state in moved.items():
+            self._put(bucket, state, now)
         return decision
+
+    def put(self, bucket: gcra.Bucket, state: gcra.BucketState) -> None:
+        """Take a bucket's state for what is known of it, as it was learnt elsewhere."""
+        self._put(bucket, state, self._now())
 
     def __len__(self) -> int:
         """Return how many buckets are kept."""
         return sum(len(buckets) for buckets in self._limits.values())
 
-    def _of(self, bucket: tuple[str, ...]) -> OrderedDict[tuple[str, ...], int]:
+    def _of(self, bucket: gcra.Bucket) -> OrderedDict[gcra.Bucket, gcra.BucketState]:
         """Return the buckets of the same limit: a bucket's first part is its limit's id."""
         return self._limits.setdefault(bucket[0], OrderedDict())
 
-    def _put(self, bucket: tuple[str, ...], tat: int, now: int) -> None:
+    def _put(self, bucket: gcra.Bucket, state: gcra.BucketState, now: int) -> None:
         buckets = self._of(bucket)
         if bucket not in buckets and len(buckets) >= self._capacity:
             self._make_room(buckets, now)
-        buckets[bucket] = tat
+        buckets[bucket] = state
         buckets.move_to_end(bucket)
 
-    def _make_room(self, buckets: OrderedDict[tuple[str, ...], int], now: int) -> None:
+    def _make_room(self, buckets: OrderedDict[gcra.Bucket, gcra.BucketState], now: int) -> None:
         """Forget idle buckets among those used longest ago; failing that, the very oldest."""
         oldest = [bucket for bucket, _ in zip(buckets, range(_SWEEP), strict=False)]
-        idle = [bucket for bucket in oldest if buckets[bucket] <= now]
+        idle = [bucket for bucket in oldest if buckets[bucket].tat <= now]
         for bucket in idle or oldest[:1]:
             del buckets[bucket]

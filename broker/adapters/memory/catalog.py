@@ -94,6 +94,8 @@ class MemoryCatalog(Base):
                 self._secrets.pop(removed.id, None)
             return None if removed is None else (item.kind, _id_of(removed))
         value = item.value if stored is None else _with_id(item.value, _id_of(stored))
+        if isinstance(value, Limit):
+            value = replace(value, version=self._version + 1)
         self._objects[item.kind, item.name] = value
         return (item.kind, _id_of(value))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeVar, cast
 
 from sqlalchemy import RowMapping, delete, insert, select, update
@@ -134,7 +135,8 @@ class SqlCatalog(Part):
 
     def _verified_object(self, row: RowMapping) -> StoredObject:
         self.verify(f"{row['kind']} {row['name']}", row["mac_key_id"], _object_mac_input(row), row["mac"])
-        return decode_object(Kind(row["kind"]), row["id"], row["name"], Origin(row["origin"]), row["body"])
+        value = decode_object(Kind(row["kind"]), row["id"], row["name"], Origin(row["origin"]), row["body"])
+        return replace(value, version=row["version"]) if isinstance(value, Limit) else value
 
     async def _put_object(self, under_way: Change, kind: Kind, value: StoredObject) -> None:
         here = (objects.c.kind == kind) & (objects.c.name == value.name)

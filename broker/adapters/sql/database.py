@@ -65,7 +65,8 @@ async def open_database(url: str | None, folder: DataFolder, *, pool_size: int =
     Args:
         url: `postgresql://…`; None, empty or `sqlite://` for the file in the data folder.
         folder: the data folder, which proves on SQLite that no other process has the file.
-        pool_size: most connections to PostgreSQL, all lanes together, the one the audit opens for itself included.
+        pool_size: most connections to PostgreSQL, all lanes together, those that audit and limits open for
+            themselves included.
 
     Raises:
         StoreRefusedError: the database is away, its tables are out of date, or commits would not be durable.

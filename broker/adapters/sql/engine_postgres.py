@@ -1,4 +1,4 @@
-"""PostgreSQL: a connection reserved for the redeem's commits, one left to the audit, the rest shared."""
+"""PostgreSQL: a connection reserved for the redeem's commits, some left to audit and limits, the rest shared."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from broker.adapters.sql.errors import StoreRefusedError
 from broker.adapters.sql.lanes import Lane
 
-LEAST_POOL: Final = 3
-"""One connection for the redeem's commits, one for everything else, and one for the audit, which has its own."""
+LEAST_POOL: Final = 4
+"""One connection for the redeem's commits, one for everything else, and one each for audit and limits, which have their
+own."""
 ACQUIRE_SECONDS: Final = 2.0
 CONNECT_SECONDS: Final = 2
 UNACKNOWLEDGED_MS: Final = 5000
@@ -50,7 +51,7 @@ class PostgresEngine:
             msg = f"a pool of {pool_size} connections is too small: the broker needs at least {LEAST_POOL}"
             raise StoreRefusedError(msg)
         self._commit = connect_postgres(url, 1)
-        self._shared = connect_postgres(url, pool_size - 2)
+        self._shared = connect_postgres(url, pool_size - 2 - limit_connections(pool_size))
 
     async def check(self) -> None:
         """Make sure that a commit is durable.
@@ -83,6 +84,11 @@ class PostgresEngine:
         """Close all connections."""
         for engine in (self._commit, self._shared):
             await engine.dispose()
+
+
+def limit_connections(pool_size: int) -> int:
+    """Return how many of so many connections are the limits'."""
+    return 2 if pool_size > 2 * LEAST_POOL else 1
 
 
 def connect_postgres(url: URL, connections: int) -> AsyncEngine:

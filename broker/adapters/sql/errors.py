@@ -41,11 +41,12 @@ def cause_of(error: BaseException) -> str:
     if isinstance(error, IntegrityError):
         return "constraint"
     if isinstance(error, DBAPIError):
-        return "connection" if error.connection_invalidated else _driver_cause(error.orig)
+        return "connection" if error.connection_invalidated else driver_cause(error.orig)
     return "database"
 
 
-def _driver_cause(error: BaseException | None) -> str:
+def driver_cause(error: BaseException | None) -> str:
+    """Return which cause an error of a database's driver is."""
     if hasattr(type(error), "sqlstate"):  # psycopg's, which is loaded only where it is the driver
         return _postgres_cause(getattr(error, "sqlstate", None))
     text = str(error)

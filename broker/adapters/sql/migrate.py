@@ -16,7 +16,7 @@ from broker.adapters.sql.opening import refusing
 if TYPE_CHECKING:
     from alembic.config import Config
 
-TABLES_VERSION: Final = "0008"
+TABLES_VERSION: Final = "0009"
 """Name of the tables this version works on: the newest migration."""
 
 _BOUNDED: Final = text("SET LOCAL idle_in_transaction_session_timeout = '60s'")

@@ -36,7 +36,7 @@ from broker.core.models import (
 StoredObject = Provider | Client | Policy | Limit | Issuer | RoleBinding
 """What lies in the objects table; grants have columns of their own."""
 
-_HEAD = {"id", "name", "origin"}
+_HEAD = {"id", "name", "origin", "version"}
 """Attributes with columns of their own."""
 
 Body = dict[str, Any]

@@ -147,7 +147,9 @@ async def refuse_without_rights(connection: AsyncConnection) -> None:
     Raises:
         StoreRefusedError: it may not.
     """
-    if (await connection.execute(_UNREADABLE, {"ours": ["alembic_version", *metadata.tables]})).scalar_one():
+    if (
+        await connection.execute(_UNREADABLE, {"ours": ["alembic_version", "limit_bucket", *metadata.tables]})
+    ).scalar_one():
         raise StoreRefusedError(_RIGHTS)
 
 
