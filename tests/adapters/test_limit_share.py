@@ -70,6 +70,14 @@ def test_the_share_starts_from_what_was_known() -> None:
     assert [True, True, False] == [share.spend([one()]).allowed for _ in range(3)]
 
 
+def test_a_share_that_was_used_does_not_come_back_with_the_store() -> None:
+    """Whoever is cut off again at once has of the share what was left of it, though the shared bucket has room."""
+    share = Share(3, Now())
+    assert [True, True, True, False] == [share.spend([one()]).allowed for _ in range(4)]
+    share.learn(one(), 3 * SECOND, 0)
+    assert [False] == [share.spend([one()]).allowed]
+
+
 def test_what_is_more_than_the_share_has_to_wait_for_the_store() -> None:
     """A cost above the share's burst is not refused for good: the whole limit may let it through."""
     refused = Share(3, Now()).spend([one(burst=2)])

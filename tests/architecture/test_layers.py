@@ -41,6 +41,7 @@ CLOCKS = frozenset({"now", "today", "utcnow"})
 # They look at a condition again and again; whatever else waits names what it waits for.
 POLLING = {
     "support/waiting.py": {"until", "until_told"},
+    "support/load.py": {"offer"},  # so many a second
     "support/postgres.py": {"_wait_until_ready"},
     "support/pgbouncer.py": {"_wait_until_ready"},
     "flows/world.py": {"let_pass"},

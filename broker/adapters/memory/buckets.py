@@ -41,13 +41,17 @@ class MemoryBuckets:
         now = self._now()
         states = {}
         for charge in charges:
-            state = self._of(charge.bucket).get(charge.bucket)
+            state = self.find(charge.bucket)
             if state is not None:
                 states[charge.bucket] = state
         decision, moved = gcra.spend(states, charges, now)
         for bucket, state in moved.items():
             self._put(bucket, state, now)
         return decision
+
+    def find(self, bucket: gcra.Bucket) -> gcra.BucketState | None:
+        """Return what is kept of a bucket."""
+        return self._of(bucket).get(bucket)
 
     def put(self, bucket: gcra.Bucket, state: gcra.BucketState) -> None:
         """Take a bucket's state for what is known of it, as it was learnt elsewhere."""

@@ -36,9 +36,15 @@ class Share:
         self._buckets = MemoryBuckets(now)
 
     def learn(self, charge: Charge, debt: int, version: int) -> None:
-        """Note a bucket as the store has it now, `debt` microseconds from empty."""
-        interval = charge.emission_interval * self._replicas
-        self._buckets.put(charge.bucket, BucketState(self._now() + debt, interval, version))
+        """Note a bucket as the store has it now, `debt` microseconds from empty.
+
+        What was spent of the share stays spent, so that being cut off again and again gives no more of it.
+        """
+        known = self._buckets.find(charge.bucket)
+        state = BucketState(self._now() + debt, charge.emission_interval * self._replicas, version)
+        if known is not None and known._replace(tat=state.tat) == state:
+            state = max(state, known)
+        self._buckets.put(charge.bucket, state)
 
     def spend(self, charges: Sequence[Charge]) -> Decision:
         """Spend from the share; a cost above the share's burst has to wait for the store."""
