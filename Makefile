@@ -11,7 +11,7 @@ define generate
 $(PROTOC) --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
 endef
 
-.PHONY: help demo test check fmt proto proto-check proto-release bench lock model crash browser
+.PHONY: help demo test check fmt proto proto-check proto-release bench bench-limits lock model crash browser
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ crash: .venv/installed ## Kill brokers at every step of a redeem, in every mode 
 
 bench: .venv/installed ## Measure GetToken against an empty method on this machine
 	@$(BIN)/python -m tests.bench.get_token
+
+bench-limits: .venv/installed ## Measure limits that replicas share against those in one process's memory
+	@$(BIN)/python -m tests.bench.limits
 
 lock: .venv/installed ## Renew requirements.lock from pyproject.toml
 	$(BIN)/uv lock --quiet

@@ -44,6 +44,7 @@ POLLING = {
     "support/load.py": {"offer"},  # so many a second
     "support/postgres.py": {"_wait_until_ready"},
     "support/pgbouncer.py": {"_wait_until_ready"},
+    "bench/limits.py": {"_offer"},  # until all processes have started
     "flows/world.py": {"let_pass"},
     "crash/lives.py": {"persist"},
     "crash/play.py": {"_until_dead", "_served", "_judge_revoked"},

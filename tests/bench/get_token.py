@@ -52,20 +52,20 @@ async def main() -> None:
 
 
 async def _measure(broker: BrokerProcess) -> None:
-    bearer = await _create_key(broker)
-    reply = await _get_token(broker.address, bearer)
+    bearer = await create_key(broker, broker.admin_key)
+    reply = await get_token(broker.address, bearer)
     pairs = []
     async with _empty_server(len(reply.SerializeToString())) as empty:
         for _ in range(ROUNDS):
             base = await requests_per_second(empty, REQUEST.SerializeToString(), bearer, SECONDS)
             full = await requests_per_second(broker.address, REQUEST.SerializeToString(), bearer, SECONDS)
             pairs.append((base, full))
-            _say(f"empty method {base:7.0f}/s   GetToken {full:7.0f}/s   ratio {full / base:.2f}")
-    await _expect_cached_tokens(broker, reply.fingerprint, await _get_token(broker.address, bearer))
+            say(f"empty method {base:7.0f}/s   GetToken {full:7.0f}/s   ratio {full / base:.2f}")
+    await _expect_cached_tokens(broker, reply.fingerprint, await get_token(broker.address, bearer))
     ratio = statistics.median(full / base for base, full in pairs)
     tool = "h2load" if shutil.which("h2load") else "grpc.aio"
     machine = f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}"
-    _say(f"median ratio {ratio:.2f}, wanted {TARGET:.2f} or more ({machine}, {tool}, {IN_FLIGHT} in flight)")
+    say(f"median ratio {ratio:.2f}, wanted {TARGET:.2f} or more ({machine}, {tool}, {IN_FLIGHT} in flight)")
 
 
 async def _expect_cached_tokens(broker: BrokerProcess, first: str, last: token_pb2.GetTokenResponse) -> None:
@@ -90,8 +90,9 @@ async def _empty_server(size: int) -> AsyncIterator[str]:
         await process.wait()
 
 
-async def _create_key(broker: BrokerProcess) -> str:
-    environment = {**os.environ, "BROKER_ADDRESS": broker.address, "BROKER_API_KEY": broker.admin_key}
+async def create_key(broker: BrokerProcess, admin_key: str) -> str:
+    """Return the API key of a new caller `bench`."""
+    environment = {**os.environ, "BROKER_ADDRESS": broker.address, "BROKER_API_KEY": admin_key}
     command = [sys.executable, "-m", "broker.cli", "admin", "api-keys", "create", "bench"]
     process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()
@@ -99,13 +100,15 @@ async def _create_key(broker: BrokerProcess) -> str:
     return out.decode().strip()
 
 
-async def _get_token(address: str, bearer: str) -> token_pb2.GetTokenResponse:
+async def get_token(address: str, bearer: str) -> token_pb2.GetTokenResponse:
+    """Return one reply."""
     async with grpc.aio.insecure_channel(address) as channel:
         stub = token_pb2_grpc.TokenServiceStub(channel)
         return await stub.GetToken(REQUEST, metadata=(("authorization", f"Bearer {bearer}"),), timeout=30)
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print a line at once."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

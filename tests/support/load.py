@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 from typing import NamedTuple
@@ -44,8 +43,9 @@ async def offer(replicas: Sequence[Spend], window: Window, *, per_second: float,
 def worst_excess(admitted: Sequence[Admitted], rate: float, burst: int) -> float:
     """Return by how many units the worst span exceeds its rate and burst; what may lie outside of it is not counted."""
     worst = -float(burst)
+    by_answer = sorted(admitted, key=lambda one: one.answered)
     for begin in sorted({one.asked for one in admitted}):
-        ends = sorted(one.answered for one in admitted if one.asked >= begin)
-        for end in ends:
-            worst = max(worst, bisect_right(ends, end) - rate * (end - begin) - burst)
+        ends = (one.answered for one in by_answer if one.asked >= begin)
+        for units, end in enumerate(ends, 1):
+            worst = max(worst, units - rate * (end - begin) - burst)
     return worst
