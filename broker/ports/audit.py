@@ -14,7 +14,7 @@ class Buckets(Protocol):
     """Rate limit buckets, kept as `core/gcra.py` says; the charges of one request are spent all or nothing."""
 
     async def spend(self, charges: Sequence[Charge]) -> Decision:
-        """Spend every charge, or none, within half a second; never raises.
+        """Spend every charge, or none, within a second; never raises.
 
         Buckets shared with other replicas admit together what one would; without them an implementer keeps within a
         bound that it states.

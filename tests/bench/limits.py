@@ -23,6 +23,7 @@ import uvloop
 from aries.broker.v1 import token_pb2_grpc
 from broker.adapters.memory.buckets import MemoryBuckets
 from broker.adapters.sql import migrate
+from broker.adapters.sql.limit_lane import PATIENCE
 from broker.core.gcra import charge
 from broker.core.models import Window
 from broker.ports import Buckets
@@ -56,7 +57,7 @@ def main() -> None:
 
 async def _buckets(url: str) -> None:
     await migrate(url)
-    async with opened(url) as shared:
+    async with opened(url, patience=PATIENCE) as shared:
         for waiting in WAITING:
             await _decisions(MemoryBuckets(microseconds), shared, waiting)
     await _kept_and_used(url)
@@ -112,7 +113,7 @@ async def _kept_and_used(url: str) -> None:
 
 async def _offer(url: str, begin: float) -> None:
     """One of the processes: offer its part, and print what was admitted and when."""
-    async with opened(url) as buckets:
+    async with opened(url, patience=PATIENCE) as buckets:
         await asyncio.sleep(begin - time.monotonic())
         window = Window(Fraction(RATE), BURST)
         admitted = await offer([buckets.spend], window, per_second=WANTED * RATE / PROCESSES, seconds=SECONDS)

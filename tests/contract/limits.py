@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from broker.adapters.sql.buckets import SharedBuckets, open_shared_buckets
 from broker.ports import LimitTelemetry
 from tests.support.postgres import PostgresServer
+from tests.support.waiting import ENOUGH
 
 
 class Told:
@@ -41,12 +42,17 @@ def microseconds() -> int:
 
 @asynccontextmanager
 async def opened(
-    url: str, telemetry: LimitTelemetry | None = None, *, replicas: int = 1, connections: int = 2
+    url: str,
+    telemetry: LimitTelemetry | None = None,
+    *,
+    replicas: int = 1,
+    connections: int = 2,
+    patience: float = ENOUGH,
 ) -> AsyncIterator[SharedBuckets]:
-    """Lend one replica's buckets."""
+    """Lend one replica's buckets; a busy machine does not cut them off unless they are given less patience."""
     told = telemetry or Told()
     async with open_shared_buckets(
-        url, connections=connections, replicas=replicas, telemetry=told, now=microseconds
+        url, connections=connections, replicas=replicas, telemetry=told, now=microseconds, patience=patience
     ) as buckets:
         yield buckets
 

@@ -15,7 +15,7 @@ import pytest
 
 from broker.adapters.sql import migrate
 from broker.adapters.sql.buckets import SharedBuckets
-from broker.adapters.sql.limit_lane import ANSWER_SECONDS
+from broker.adapters.sql.limit_lane import PATIENCE
 from broker.adapters.sql.limit_sweep import sweep_buckets
 from broker.adapters.sql.limit_table import key_of
 from broker.core.gcra import MICROSECONDS, Charge, charge
@@ -27,7 +27,7 @@ from tests.support.load import Admitted, offer, worst_excess
 from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.waiting import until
 
-SOON = 2 * ANSWER_SECONDS + 5
+SOON = 2 * PATIENCE + 5
 """Within what an answer is to come; the rest is for a busy machine, and far less than a server that hangs costs."""
 
 
@@ -101,7 +101,7 @@ async def test_a_paused_database_leaves_the_replica_its_share(private: tuple[Pos
     """
     server, name = private
     told = Told()
-    async with opened(server.url(name), told, replicas=3, connections=1) as buckets:
+    async with opened(server.url(name), told, replicas=3, connections=1, patience=PATIENCE) as buckets:
         assert [True] * 3 == await spent(buckets, *[[one("a", burst=9)]] * 3)
         with server.paused():
             during = await timed(spent(buckets, *[[one("a", burst=9)]] * 6))
@@ -116,7 +116,7 @@ async def test_a_paused_database_lets_what_needs_more_than_the_share_wait(privat
     """A burst smaller than the number of replicas has no whole unit in a share: such a request is told to come back."""
     server, name = private
     told = Told()
-    async with opened(server.url(name), told, replicas=3, connections=1) as buckets:
+    async with opened(server.url(name), told, replicas=3, connections=1, patience=PATIENCE) as buckets:
         with server.paused():
             refused = await buckets.spend([one("small", burst=2)])
         await until(lambda: told.lanes == 0)
@@ -170,7 +170,7 @@ def _of_lane(buckets: SharedBuckets, lane: int) -> Charge:
 async def test_a_bucket_somebody_holds_cuts_off_its_own_lane_alone(url: str) -> None:
     """Others are decided by the database meanwhile; when it is let go, so is it."""
     told = Told()
-    async with opened(url, told) as buckets:
+    async with opened(url, told, patience=PATIENCE) as buckets:
         held, free = _of_lane(buckets, 0), _of_lane(buckets, 1)
         assert [True, True] == await spent(buckets, [held], [free])
         with _holding(url, held):

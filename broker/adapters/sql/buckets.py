@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from broker.adapters.sql.limit_lane import LimitLane
+from broker.adapters.sql.limit_lane import PATIENCE, LimitLane
 from broker.adapters.sql.limit_share import Debts, Share
 from broker.adapters.sql.limit_table import LimitTable
 from broker.adapters.sql.migrate import database_url
@@ -25,7 +25,7 @@ class SharedBuckets:
         self._lanes = lanes
 
     async def spend(self, charges: Sequence[Charge]) -> Decision:
-        """Spend every charge, or none, within half a second."""
+        """Spend every charge, or none, within a second."""
         if not charges:
             return ALLOWED
         never = beyond_burst(charges)
@@ -35,8 +35,14 @@ class SharedBuckets:
 
 
 @asynccontextmanager
-async def open_shared_buckets(
-    url: str, *, connections: int, replicas: int, telemetry: LimitTelemetry, now: Callable[[], int]
+async def open_shared_buckets(  # noqa: PLR0913 - each is a fact of the process
+    url: str,
+    *,
+    connections: int,
+    replicas: int,
+    telemetry: LimitTelemetry,
+    now: Callable[[], int],
+    patience: float = PATIENCE,
 ) -> AsyncIterator[SharedBuckets]:
     """Lend the buckets; a store that does not answer yet is come back to.
 
@@ -46,10 +52,14 @@ async def open_shared_buckets(
         replicas: the most there may be; the share is 1 / replicas.
         telemetry: told when a lane is cut off from the store, and when it comes back.
         now: microseconds of a clock that never steps.
+        patience: seconds a call to the store may take.
     """
     share = Share(replicas, now)
     tables = [LimitTable(database_url(url)) for _ in range(connections)]
-    lanes = [LimitLane(table, share, Debts(now), telemetry) for table in tables]
+    lanes = [
+        LimitLane(table=table, share=share, debts=Debts(now), telemetry=telemetry, patience=patience)
+        for table in tables
+    ]
     await asyncio.gather(*(lane.open() for lane in lanes))
     try:
         yield SharedBuckets(lanes)
