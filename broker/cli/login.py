@@ -52,8 +52,10 @@ def login(  # noqa: PLR0913 - each is an option
         try:
             ended = _log_in_here(begun) if terminal else _log_in_by_browser(begun, opens=browser)
         except BaseException:
-            progress.end()
-            print_error(begun.cancel())
+            became = begun.cancel()  # first: a terminal that was closed takes no word
+            with suppress(OSError):
+                progress.end()
+                print_error(became)
             raise
     _tell(ended, as_json=json)
 
@@ -114,9 +116,14 @@ def _tell(ended: authorization_pb2.Authorization, *, as_json: bool) -> None:
 
 @contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """Have SIGTERM, and the terminal's end, do what Ctrl-C does, for the length of the block."""
+    """Have SIGTERM, and the terminal's end, do what Ctrl-C does, for the length of the block: the first of them.
+
+    A shell whose terminal is closed sends SIGHUP once more: that is not to cut the cancelling short.
+    """
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
+        for number in heeded:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     heeded = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]

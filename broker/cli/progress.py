@@ -36,9 +36,9 @@ class Progress:
 
     def end(self) -> None:
         """Leave the line as it stands, and go to the next."""
-        if self._rewrites and self._shown:
+        shown, self._shown = self._shown, ""
+        if self._rewrites and shown:
             sys.stderr.write("\n")
-        self._shown = ""
 
     def __enter__(self) -> Self:
         return self

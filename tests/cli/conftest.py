@@ -35,6 +35,7 @@ class ScriptedBroker:
         bearers: the authorization metadata of each.
         refusal: the status calls are refused with, when set.
         refused: the one RPC that is; empty: every one.
+        before: by an RPC's name, what is done before it is answered.
     """
 
     address: str = ""
@@ -43,6 +44,7 @@ class ScriptedBroker:
     answers: dict[str, list[Message]] = field(default_factory=dict)
     refusal: Status | None = None
     refused: str = ""
+    before: dict[str, Callable[[], object]] = field(default_factory=dict)
 
     def answer(self, name: str, response: Message) -> None:
         """Script the next answer of an RPC; the last one stays."""
@@ -62,6 +64,8 @@ class ScriptedBroker:
         copy.CopyFrom(request)
         self.calls.append((method.name, copy))
         self.bearers.append(str(dict(context.invocation_metadata()).get("authorization", "")))
+        if method.name in self.before:
+            self.before[method.name]()
         if self.refusal is not None and self.refused in {"", method.name}:
             context.set_trailing_metadata((("grpc-status-details-bin", self.refusal.SerializeToString()),))
             context.abort(CODES[self.refusal.code], self.refusal.message)

@@ -33,20 +33,35 @@ CODE_TYPED = ("phone: ", f"{MFA_CODE}\n")
 AGREED = ("for no: ", "yes\n")
 
 
-@pytest.mark.parametrize("way", ["Ctrl-C", "SIGTERM"])
+CANCELLING = ("CancelAuthorization", authorization_pb2.CancelAuthorizationRequest(flow_id="canary-flow"))
+
+
+@pytest.mark.parametrize("way", ["Ctrl-C", "SIGTERM", "SIGHUP twice"])
 async def test_an_interrupted_login_is_cancelled(broker: ScriptedBroker, way: str) -> None:
-    """The broker is told, and the command ends as interrupted ones do."""
+    """The broker is told, whatever else is heard meanwhile, and the command ends as interrupted ones do."""
     answers(broker, told("STARTED"))
     async with terminal("login", "desk", "--no-browser", "--json") as shown:
         await shown.expect("waiting for the page")
         if way == "Ctrl-C":
             shown.press(CTRL_C)
-        else:
+        elif way == "SIGTERM":
             shown.process.send_signal(signal.SIGTERM)
+        else:
+            broker.before["CancelAuthorization"] = lambda: shown.process.send_signal(signal.SIGHUP)
+            shown.process.send_signal(signal.SIGHUP)
         assert 130 == await shown.end()
     assert ["the login is cancelled"] == shown.shown.splitlines()[-1:]
-    cancelled = [request for name, request in broker.calls if name == "CancelAuthorization"]
-    assert [authorization_pb2.CancelAuthorizationRequest(flow_id="canary-flow")] == cancelled
+    assert [CANCELLING] == [call for call in broker.calls if call[0] == CANCELLING[0]]
+
+
+async def test_a_login_whose_terminal_is_closed_is_cancelled(broker: ScriptedBroker) -> None:
+    """The broker is told, though there is nowhere to say so."""
+    answers(broker, told("STARTED"))
+    async with terminal("login", "desk", "--no-browser") as shown:
+        await shown.expect("waiting for the page")
+        await shown.close()
+        await shown.end()
+    assert [CANCELLING] == [call for call in broker.calls if call[0] == CANCELLING[0]]
 
 
 @pytest.mark.parametrize(

@@ -36,11 +36,12 @@ class Terminal:
         process: the command.
     """
 
-    def __init__(self, process: ForkedProcess, screen: _Screen, leader: int) -> None:
+    def __init__(self, process: ForkedProcess, screen: _Screen, leader: int, transport: asyncio.ReadTransport) -> None:
         """Follow it by the terminal's other end."""
         self.process = process
         self._screen = screen
         self._leader = leader
+        self._transport = transport
         self._expected = 0
 
     @property
@@ -57,6 +58,11 @@ class Terminal:
     def press(self, keys: str) -> None:
         """Press keys."""
         os.write(self._leader, keys.encode())
+
+    async def close(self) -> None:
+        """Close the terminal's window: the command hears SIGHUP, and has nowhere to read or write any more."""
+        self._transport.close()
+        await until(lambda: self._screen.gone)
 
     async def end(self) -> int:
         """Return the command's exit code, and have all that it showed."""
@@ -77,7 +83,7 @@ async def terminal(*arguments: str, env: Mapping[str, str] | None = None) -> Asy
         os.close(follower)
     transport, screen = await asyncio.get_running_loop().connect_read_pipe(_Screen, os.fdopen(leader, "rb", 0))
     try:
-        yield Terminal(process, screen, leader)
+        yield Terminal(process, screen, leader, transport)
     finally:
         process.kill()
         await process.wait()
