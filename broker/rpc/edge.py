@@ -191,7 +191,8 @@ class Edge:
                     admitted = await self._admit(method, unverified_request, context, metadata, trail, place)
                     reply = await answer(context, admitted, place)
                 except asyncio.CancelledError:
-                    outcome = EXPIRED if _time_left(context) <= 0 else CANCELLED
+                    # The caller's own clock ends the call, and what says so may be here before ours agrees.
+                    outcome = EXPIRED if _time_left(context) < LEAST_TIME else CANCELLED
                     self._record_denial.ended_early(trail, action, outcome.reason, address=address)
                     raise
                 except BrokerError as error:
