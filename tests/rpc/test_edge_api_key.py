@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import grpc
+import pytest
 
 from broker.core.identity import CallerId
 from tests.rpc.kit import ACCESS_TOKEN, WISH, Kit, bearer, refusal, token_stub
@@ -36,6 +37,17 @@ async def test_no_key_is_refused_and_recorded() -> None:
         event.reason,
         event.detail,
     )
+
+
+@pytest.mark.parametrize("header", ["x-forwarded-client-cert", "x-spiffe-id", "x-forwarded-for", "x-api-key"])
+async def test_no_header_of_a_proxy_proves_a_caller(header: str) -> None:
+    """Whatever it names: a credential is a bearer, or the certificate of the connection itself."""
+    kit = Kit()
+    key = kit.add_key("orders")
+    said = f"URI=spiffe://corp.example/ns/orders;By=spiffe://corp.example/ns/broker;Hash={key}"
+    async with kit.serve() as (port,), token_stub(port) as stub:
+        told = await refusal(stub.GetToken(WISH, metadata=((header, said), (header, key))))
+    assert ("CALLER_UNAUTHENTICATED", "no_credential") == (told.reason, kit.sink.events[0].detail)
 
 
 async def test_a_key_under_a_mac_key_of_another_replica_gets_a_token() -> None:

@@ -354,6 +354,17 @@ async def test_too_many_requests_are_told(live: Live) -> None:
     assert [404, 429] == [(await live.get("/connect/unknown")).status_code for _ in range(2)]
 
 
+async def test_no_header_says_where_somebody_comes_from(live: Live) -> None:
+    """Requests are counted by the address of the connection: what names another one is anybody's word."""
+    for _ in range(99):
+        await live.logins.connect.admit("127.0.0.1")
+    told = [
+        await live.http.get("/connect/unknown", headers={"x-forwarded-for": address, "forwarded": f"for={address}"})
+        for address in ("192.0.2.1", "192.0.2.2")
+    ]
+    assert [404, 429] == [page.status_code for page in told]
+
+
 async def test_a_login_for_an_app_goes_on_at_the_app(live: Live) -> None:
     """With a code of ours, in its address alone."""
     login = await live.logins.app_started()
